@@ -1,0 +1,75 @@
+/* limits: every bound of the program, by name. Sizes in bytes unless the name says otherwise. The
+ * source of a published bound stands beside it ("API"); the others are ours.
+ */
+#ifndef OSTLER_BASE_LIMITS_H
+#define OSTLER_BASE_LIMITS_H
+
+enum {
+    /* HTTP */
+    LIMIT_HTTP_HEAD = 32 * 1024,          /* request line and headers */
+    LIMIT_HTTP_HEADERS = 100,             /* header lines */
+    LIMIT_HTTP_BODY = 32 * 1024 * 1024,   /* JSON bodies (API) */
+    LIMIT_HTTP_HEAD_MS = 10 * 1000,       /* a head must be complete by then */
+    LIMIT_HTTP_BODY_IDLE_MS = 30 * 1000,  /* silence inside a body */
+    LIMIT_HTTP_KEEPALIVE_MS = 75 * 1000,  /* silence between requests */
+    LIMIT_HTTP_CONNECTIONS = 8192,
+    LIMIT_STREAM_QUEUE = 64 * 1024,       /* unsent bytes beyond the socket's buffer, per stream */
+    LIMIT_STREAM_PING_MS = 15 * 1000,
+    LIMIT_SSE_EVENT = 32 * 1024 * 1024,   /* one event read from a provider */
+
+    /* JSON */
+    LIMIT_JSON_DEPTH = 128,
+    LIMIT_JSON_ARENA = 256 * 1024 * 1024, /* nodes and decoded strings of one document */
+
+    /* API objects (API) */
+    LIMIT_NAME_CHARS = 256,
+    LIMIT_DESCRIPTION_CHARS = 2048,
+    LIMIT_SYSTEM_CHARS = 100000,
+    LIMIT_TITLE_CHARS = 1024,             /* ours */
+    LIMIT_TOOLS = 256,
+    LIMIT_METADATA_PAIRS = 16,
+    LIMIT_METADATA_KEY_CHARS = 64,
+    LIMIT_METADATA_VALUE_CHARS = 512,
+    LIMIT_INITIAL_EVENTS = 50,
+    LIMIT_EVENTS_PER_SEND = 1000,
+    LIMIT_CONTENT_BLOCKS = 1000,
+
+    /* Loop */
+    LIMIT_TOOL_ROUNDS = 500,              /* per turn */
+    LIMIT_MODEL_ATTEMPTS = 5,
+    LIMIT_MODEL_BACKOFF_MIN_MS = 500,
+    LIMIT_MODEL_BACKOFF_MAX_MS = 8000,
+    LIMIT_RETRY_AFTER_MS = 60 * 1000,
+    LIMIT_MODEL_CONNECT_MS = 10 * 1000,
+    LIMIT_MODEL_FIRST_BYTE_MS = 120 * 1000,
+    LIMIT_MODEL_SILENCE_MS = 60 * 1000,
+    LIMIT_MODEL_RESPONSE = 64 * 1024 * 1024,
+    LIMIT_PROMPT = 256 * 1024 * 1024,
+    LIMIT_TOOL_CALLS_PER_RESPONSE = 128,
+
+    /* Tools */
+    LIMIT_TOOL_MS = 120 * 1000,           /* default for one call (API) */
+    LIMIT_TOOL_MAX_MS = 600 * 1000,       /* the most timeout_ms may ask for */
+    LIMIT_BASH_OUTPUT = 100 * 1024,       /* kept: the last ones (API) */
+    LIMIT_READ_OUTPUT = 256 * 1024,       /* (API) */
+    LIMIT_GREP_OUTPUT = 100 * 1024,       /* (API) */
+    LIMIT_GLOB_RESULTS = 200,             /* (API) */
+    LIMIT_GREP_MS = 60 * 1000,            /* (API) */
+    LIMIT_SPILL_CHARS = 100000,           /* longer results go to a file (API) */
+    LIMIT_HAND_FRAME = 40 * 1024 * 1024,
+    LIMIT_HAND_GRACE_MS = 60 * 60 * 1000, /* a hand without a server ends itself */
+
+    /* Sandbox defaults, per sandbox */
+    LIMIT_SANDBOX_PIDS = 512,
+    LIMIT_SANDBOX_MEMORY_MB = 4096,
+    LIMIT_SANDBOX_CPUS = 2,
+    LIMIT_SANDBOX_FILE_MB = 4096,
+    LIMIT_SANDBOX_DISK_MB = 10240,
+
+    /* Server */
+    LIMIT_SHUTDOWN_MS = 5 * 1000,
+    LIMIT_STORE_BATCH = 512,              /* writes of one group commit */
+    LIMIT_STORE_QUEUE = 16384,
+};
+
+#endif
