@@ -22,6 +22,7 @@ void loop_run(struct loop *l);   /* until loop_stop() or nothing is left */
 void loop_stop(struct loop *l);
 uv_loop_t *loop_uv(struct loop *l);
 bool loop_is_thread(const struct loop *l); /* true on the loop's thread: for assertions */
+int64_t loop_now_ms(const struct loop *l); /* monotonic; cached once per loop turn */
 
 /* Runs fn(arg) on the loop thread, in posting order. Any thread. `post` is embedded by the caller and
  * must stay alive until fn is called. */
