@@ -1,0 +1,74 @@
+/* sandbox: provisions one sandbox per session, talks to the hand in it, keeps the workspace.
+ *
+ * Loop thread. A sandbox is started lazily by the first call that needs it, from a recipe; its hand
+ * outlives this process and is found again by its socket in the runtime directory. Nothing runs
+ * unsandboxed: where no tier works a call fails with the reason.
+ */
+#ifndef OSTLER_SANDBOX_SANDBOX_H
+#define OSTLER_SANDBOX_SANDBOX_H
+
+#include "base/arena.h"
+#include "core/ports.h"
+#include "io/loop.h"
+
+struct sandboxes;
+
+struct sandbox_limits {
+    int64_t pids, memory_mb, cpus, file_mb, disk_mb; /* 0: the defaults of base/limits.h */
+};
+
+struct sandbox_config {
+    const char *dir;     /* DATA/sandboxes: one directory a session */
+    const char *run_dir; /* short path for sockets; NULL: chosen (XDG_RUNTIME_DIR, /run/ostler, /tmp) */
+    const char *hand;    /* path of the hand executable; NULL: beside this executable */
+    struct sandbox_limits limits;
+    int64_t grace_ms;    /* a hand without a server ends itself after this; 0: default */
+};
+
+/* What works on this host, found out by trying. */
+struct sandbox_tier {
+    bool ok;
+    const char *name;   /* "bwrap-root", "bwrap-rootless", or "none" */
+    const char *limits; /* "cgroup-v2", "cgroup-v1", "rlimits" */
+    bool seccomp, landlock;
+    int landlock_abi;
+    char reason[256];   /* why it is not better, and the remedy */
+};
+
+/* Probes on the worker pool after opening; calls that come earlier wait for it. */
+int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sandboxes **out,
+                   struct err *err) MUST_USE;
+/* Leaves hands alive; `closed` when nothing of ours is pending. */
+void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg);
+struct sandbox_port sandboxes_port(struct sandboxes *s);
+/* NULL until the probe has ended. */
+const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
+void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg);
+/* Ends hands whose session is not in the list, removes their leftovers: once after start. */
+void sandboxes_sweep(struct sandboxes *s, const struct id *sessions, size_t n);
+
+/* ---- the workspace of a session, as files (decisions: PUT/GET .../workspace) ----
+ * Jobs on the worker pool; done on the loop. One import, export, listing or patch of a session runs
+ * at a time; others wait. Paths never leave the workspace (no symlink is followed out of it). */
+struct workspace_job;
+
+/* Unpacks a tar stream (plain, gzip, zstd) written to a temporary file `fd` (taken) into the empty or
+ * existing workspace and records it as the baseline for the patch. INVALID for absolute paths, "..",
+ * devices, or more than the disk limit. */
+void workspace_import(struct sandboxes *s, struct str session_id, int tar_fd,
+                      void (*done)(void *arg, const struct err *err), void *arg);
+/* kinds of reading */
+enum workspace_what {
+    WORKSPACE_TAR,     /* everything under /workspace as a tar */
+    WORKSPACE_PATCH,   /* git patch against the imported baseline; empty when nothing changed */
+    WORKSPACE_LIST,    /* JSON {"data":[{path,type,size_bytes,mode}]} of a directory */
+    WORKSPACE_FILE,    /* one regular file's bytes */
+    WORKSPACE_OUTPUTS, /* everything under /mnt/session/outputs as a tar */
+};
+/* The result is an unlinked temporary file, owned by the call-back; NOT_FOUND for a missing path. */
+void workspace_read(struct sandboxes *s, struct str session_id, enum workspace_what what,
+                    struct str path, void (*done)(void *arg, int fd, uint64_t len,
+                                                  const struct err *err),
+                    void *arg);
+
+#endif

@@ -1,0 +1,221 @@
+/* store: durable state: typed operations inside transactions, one interface for every database.
+ *
+ * A job (core/ports.h) is a function that runs in a transaction on a store thread: writes on the one
+ * writer thread, many to a commit (group commit; each write in its own savepoint), reads on a few
+ * reader threads, each on one snapshot. `done` is posted to the loop after the commit is durable.
+ * The typed operations below are called only from inside a job. Strings they return live in the
+ * arena given to them. All times are unix microseconds; 0 means null.
+ */
+#ifndef OSTLER_STORE_STORE_H
+#define OSTLER_STORE_STORE_H
+
+#include "base/arena.h"
+#include "base/id.h"
+#include "core/event.h"
+#include "core/ports.h"
+
+struct loop;
+struct store;
+
+struct store_config {
+    const char *dir;    /* data directory: holds ostler.db, blobs/ */
+    int readers;        /* 0: default 2 */
+    bool no_fsync;      /* tests only: synchronous=OFF */
+};
+
+/* Opens or creates, migrates (each migration in one transaction; a database from a newer version is
+ * refused with a message), starts the threads. READ_ONLY, NO_SPACE, CORRUPT, IO, BUSY as CONFLICT. */
+int store_open(struct loop *l, const struct store_config *cfg, struct store **out,
+               struct err *err) MUST_USE;
+/* Lets queued jobs finish, stops the threads, checkpoints, frees. Blocks; loop thread, at exit. Jobs
+ * whose done was not delivered yet are delivered before it returns. */
+void store_close(struct store *s);
+struct store_port store_port(struct store *s);
+void store_stats(const struct store *s, int64_t *commits, int64_t *writes, int64_t *queued);
+
+/* ---- workspaces and keys ---- */
+struct key_row {
+    struct id id, workspace_id;
+    struct str name, workspace_name;
+    int64_t created_us, revoked_us;
+};
+/* Creates on first use. */
+int tx_workspace_ensure(struct store_tx *tx, struct str name, int64_t now_us, struct id *out,
+                        struct err *err) MUST_USE;
+/* `hash` is the SHA-256 of the key. EXISTS when that key is there already. */
+int tx_key_add(struct store_tx *tx, const struct key_row *row, const unsigned char hash[32],
+               struct err *err) MUST_USE;
+/* NOT_FOUND for unknown and revoked keys. */
+int tx_key_find(struct store_tx *tx, const unsigned char hash[32], struct arena *a,
+                struct key_row *out, struct err *err) MUST_USE;
+int tx_key_list(struct store_tx *tx, struct arena *a, struct key_row **out, size_t *n,
+                struct err *err) MUST_USE;
+int tx_key_revoke(struct store_tx *tx, struct str id, int64_t now_us, struct err *err) MUST_USE;
+
+/* ---- paging, shared by every list ---- */
+struct page {
+    int64_t limit;         /* rows to return; one more is fetched to know whether there is a next */
+    bool desc;
+    struct str after;      /* position of the last row seen: "created_us:id" as store made it */
+    bool backward;         /* towards the previous page */
+};
+
+/* ---- agents ---- */
+struct agent_row {
+    struct id id;
+    int64_t version;
+    struct str body; /* JSON object of the definition's fields, as served but without id, type,
+                        version, created_at, updated_at, archived_at */
+    int64_t created_us, updated_us, archived_us;
+};
+int tx_agent_insert(struct store_tx *tx, struct str ws, const struct agent_row *row,
+                    struct err *err) MUST_USE;
+/* version 0: the latest. NOT_FOUND also for another workspace's. */
+int tx_agent_get(struct store_tx *tx, struct str ws, struct str id, int64_t version,
+                 struct arena *a, struct agent_row *out, struct err *err) MUST_USE;
+/* Adds row->version (must be latest + 1, else CONFLICT). */
+int tx_agent_add_version(struct store_tx *tx, struct str ws, const struct agent_row *row,
+                         struct err *err) MUST_USE;
+int tx_agent_archive(struct store_tx *tx, struct str ws, struct str id, int64_t now_us,
+                     struct err *err) MUST_USE; /* already archived: fine, keeps the first time */
+struct agent_filter {
+    bool include_archived;
+    int64_t created_gte_us, created_lte_us; /* 0: none */
+};
+/* Up to page->limit rows; *more when the list goes on. */
+int tx_agent_list(struct store_tx *tx, struct str ws, const struct agent_filter *f,
+                  const struct page *page, struct arena *a, struct agent_row **out, size_t *n,
+                  bool *more, struct err *err) MUST_USE;
+int tx_agent_versions(struct store_tx *tx, struct str ws, struct str id, const struct page *page,
+                      struct arena *a, struct agent_row **out, size_t *n, bool *more,
+                      struct err *err) MUST_USE; /* newest first; page->after is a version number */
+
+/* ---- environments ---- */
+struct environment_row {
+    struct id id;
+    struct str name, body; /* JSON object: config, description, metadata, scope, name */
+    int64_t created_us, updated_us, archived_us;
+};
+int tx_environment_insert(struct store_tx *tx, struct str ws, const struct environment_row *row,
+                          struct err *err) MUST_USE;
+int tx_environment_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
+                       struct environment_row *out, struct err *err) MUST_USE;
+int tx_environment_update(struct store_tx *tx, struct str ws, const struct environment_row *row,
+                          struct err *err) MUST_USE; /* writes name, body, updated_us, archived_us */
+/* CONFLICT while a session that is not archived uses it. */
+int tx_environment_delete(struct store_tx *tx, struct str ws, struct str id, struct err *err) MUST_USE;
+int tx_environment_list(struct store_tx *tx, struct str ws, bool include_archived,
+                        const struct page *page, struct arena *a, struct environment_row **out,
+                        size_t *n, bool *more, struct err *err) MUST_USE;
+
+/* ---- sessions ---- */
+enum session_status { SESSION_IDLE, SESSION_RUNNING, SESSION_RESCHEDULING, SESSION_TERMINATED };
+
+struct session_usage {
+    int64_t input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,
+        cache_write_1h_tokens;
+    int64_t cost_microusd;
+    int64_t active_us;        /* finished stretches of running */
+    int64_t running_since_us; /* 0: not running */
+    int64_t model_requests;
+};
+
+struct session_row {
+    int64_t key; /* internal number; events refer to it */
+    struct id id, workspace_id, thread_id; /* thread_id: the primary thread */
+    struct id agent_id;
+    int64_t agent_version;
+    struct id environment_id;
+    struct str agent;       /* JSON: the resolved snapshot as served under session.agent */
+    struct str environment; /* JSON: the environment's config as of creation */
+    struct str title;       /* absent: null */
+    struct str metadata;    /* JSON object */
+    struct str stop_reason; /* JSON object, or absent */
+    enum session_status status;
+    int64_t created_us, updated_us, archived_us;
+    struct session_usage usage;
+    int64_t last_seq, last_processed_us;
+    int64_t epoch;          /* fencing: bumped by whoever takes the session over */
+    bool has_sandbox;       /* a sandbox was provisioned for it */
+    bool inbox;             /* accepted events wait to be processed */
+};
+
+/* Also inserts the primary thread. `row->key` is set. */
+int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *err) MUST_USE;
+/* ws absent: any workspace (the engine). */
+int tx_session_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
+                   struct session_row *out, struct err *err) MUST_USE;
+struct session_filter {
+    struct str agent_id;
+    int64_t agent_version;   /* 0: any */
+    unsigned statuses;       /* bit per session_status; 0: any */
+    bool include_archived;
+    int64_t created_gt_us, created_gte_us, created_lt_us, created_lte_us;
+};
+/* Rows without `agent` being re-encoded; *has_prev / *has_next tell about the neighbours. */
+int tx_session_list(struct store_tx *tx, struct str ws, const struct session_filter *f,
+                    const struct page *page, struct arena *a, struct session_row **out, size_t *n,
+                    bool *has_prev, bool *has_next, struct err *err) MUST_USE;
+/* Sessions that a server must look after at start: running, rescheduling, or with a waiting inbox.
+ * By partial index: costs nothing per idle session. */
+int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, size_t *n,
+                      struct err *err) MUST_USE;
+/* Counts by status, for /metrics. */
+int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err) MUST_USE;
+int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err) MUST_USE; /* and all it owns */
+
+/* ---- the inbox: accepted client events not yet processed ---- */
+struct inbox_row {
+    int64_t number; /* global order of arrival; set by tx_inbox_add */
+    struct event event; /* seq and processed_us 0 */
+};
+int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row,
+                 struct err *err) MUST_USE;
+int tx_inbox_list(struct store_tx *tx, int64_t session_key, struct arena *a,
+                  struct inbox_row **out, size_t *n, struct err *err) MUST_USE; /* in order */
+
+/* ---- the log ---- */
+/* One transition of a session, committed as a whole. */
+struct session_append {
+    int64_t key;
+    int64_t epoch;    /* must equal the row's, else FENCED and nothing is written */
+    int64_t base_seq; /* must equal the row's last_seq, else FENCED */
+    const struct event *events; /* seq = base_seq + 1, + 2, ...; processed_us increasing */
+    size_t nevents;
+    const int64_t *inbox_done; /* inbox numbers that these events process: removed */
+    size_t ninbox_done;
+    bool set_status; /* writes the fields below */
+    enum session_status status;
+    struct str stop_reason; /* JSON or absent */
+    struct session_usage usage;
+    int64_t updated_us;
+    bool set_sandbox; /* has_sandbox := true */
+};
+int tx_session_append(struct store_tx *tx, const struct session_append *ap, struct err *err) MUST_USE;
+/* Takes the session over: epoch + 1. Returns the new epoch. */
+int tx_session_take(struct store_tx *tx, int64_t key, int64_t *epoch, struct err *err) MUST_USE;
+/* title/metadata/archived_us/updated_us/agent snapshot of an existing row, by key. */
+int tx_session_update(struct store_tx *tx, const struct session_row *row, struct err *err) MUST_USE;
+
+struct event_filter {
+    int64_t after_seq;  /* exclusive lower bound (asc) */
+    int64_t before_seq; /* exclusive upper bound (desc); 0: none */
+    bool desc;
+    int64_t limit;      /* 0: all */
+    uint64_t types;     /* bit per enum event_type; 0: all */
+    int64_t gt_us, gte_us, lt_us, lte_us; /* on processed_us; 0: none */
+    bool transcript;    /* fetch private bytes too */
+};
+int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_filter *f,
+                  struct arena *a, struct event **out, size_t *n, bool *more,
+                  struct err *err) MUST_USE;
+/* The seq of an event of this session by id; NOT_FOUND. Looks from the newest backwards. */
+int tx_event_seq(struct store_tx *tx, int64_t session_key, struct str event_id, int64_t *seq,
+                 struct err *err) MUST_USE;
+
+/* ---- small durable values of the server itself ---- */
+int tx_meta_get(struct store_tx *tx, const char *key, struct arena *a, struct str *out,
+                struct err *err) MUST_USE; /* absent view when unset */
+int tx_meta_put(struct store_tx *tx, const char *key, struct str value, struct err *err) MUST_USE;
+
+#endif
