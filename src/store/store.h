@@ -13,6 +13,7 @@
 #include "base/id.h"
 #include "core/event.h"
 #include "core/ports.h"
+#include "core/usage.h"
 
 struct loop;
 struct store;
@@ -110,15 +111,6 @@ int tx_environment_list(struct store_tx *tx, struct str ws, bool include_archive
 
 /* ---- sessions ---- */
 enum session_status { SESSION_IDLE, SESSION_RUNNING, SESSION_RESCHEDULING, SESSION_TERMINATED };
-
-struct session_usage {
-    int64_t input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,
-        cache_write_1h_tokens;
-    int64_t cost_microusd;
-    int64_t active_us;        /* finished stretches of running */
-    int64_t running_since_us; /* 0: not running */
-    int64_t model_requests;
-};
 
 struct session_row {
     int64_t key; /* internal number; events refer to it */
