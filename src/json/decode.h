@@ -9,7 +9,8 @@
  *         JSON_FIELD_I64(struct in, n, "limit", .min = 1, .max = 100),
  *         JSON_FIELD_ANY(struct in, tools, "tools", .type = JSON_ARRAY),
  *         JSON_FIELD_END};
- *     rc = json_decode(doc, fields, &in, sizeof in, "", &err);   // at = "/name", msg = "name: Field required"
+ *     rc = json_decode(doc, fields, &in, sizeof in, "", &err);   // at = "/name", msg = "name:
+ * Field required"
  */
 #ifndef OSTLER_JSON_DECODE_H
 #define OSTLER_JSON_DECODE_H
@@ -22,10 +23,10 @@ enum json_kind {
     JSON_K_I64,  /* int64_t; min/max bound the value */
     JSON_K_BOOL, /* bool */
     JSON_K_ENUM, /* int: index into `names` */
-    JSON_K_ANY,  /* const struct json *: NULL when absent (a null value is kept as a JSON_NULL node);
-                    `type` if not JSON_NULL demands that type; min/max count elements, members or, for
-                    strings, code points */
-    JSON_K_OBJ,  /* an embedded struct decoded by `sub`; `present` says whether it was there */
+    JSON_K_ANY, /* const struct json *: NULL when absent (a null value is kept as a JSON_NULL node);
+                   `type` if not JSON_NULL demands that type; min/max count elements, members or,
+                   for strings, code points */
+    JSON_K_OBJ, /* an embedded struct decoded by `sub`; `present` says whether it was there */
     JSON_K_IGNORE, /* accepted and not looked at */
 };
 
@@ -34,12 +35,12 @@ struct json_field {
     enum json_kind kind;
     size_t offset;
     bool required;
-    bool nullable;             /* null is accepted and leaves the zero value */
-    enum json_type type;       /* JSON_K_ANY */
-    int64_t min, max;          /* both 0: unbounded */
-    const char *const *names;  /* JSON_K_ENUM, NULL-terminated */
+    bool nullable;            /* null is accepted and leaves the zero value */
+    enum json_type type;      /* JSON_K_ANY */
+    int64_t min, max;         /* both 0: unbounded; max below min: no upper bound */
+    const char *const *names; /* JSON_K_ENUM, NULL-terminated */
     const struct json_field *sub;
-    size_t present_offset;     /* of a bool set when the field is there and not null; 0: none */
+    size_t present_offset; /* of a bool set when the field is there and not null; 0: none */
 };
 
 #define JSON_FIELD_(st, member, nm, k, ...)                                                        \
@@ -62,13 +63,18 @@ struct json_field {
     }
 
 /* `at` is the pointer of `v` itself ("" for a document). Unknown members are refused ("/foo": Extra
- * inputs are not permitted). INVALID or TOO_LARGE. The target is unspecified after a failure. */
+ * inputs are not permitted) before any value is looked at. NULL is refused like a wrong type.
+ * Returns INVALID; the target is unspecified after a failure. */
 int json_decode(const struct json *v, const struct json_field *fields, void *target,
                 size_t target_size, const char *at, struct err *err) MUST_USE;
 
-/* INVALID at `at`/`key`, formatted; for checks that a table cannot express. */
+/* INVALID at `at`/`key` (at `at` itself when key is NULL), for checks that a table cannot express.
+ * The dotted path is put before the message: json_fail(err, "/events/0", "type", "Field required")
+ * says "events.0.type: Field required". */
 int json_fail(struct err *err, const char *at, const char *key, const char *fmt, ...) PRINTF(4, 5);
-/* Appends "/key" (escaped per RFC 6901) or "/index" to a pointer; cuts at the end of the array. */
+/* Append "/key" (escaped per RFC 6901) or "/index" to a pointer; `out` may be `at`. Control
+ * characters show as \u00XX, so that a pointer is printable. One that does not fit ends in "..."
+ * and takes no more. Always NUL-terminated. */
 void json_pointer_key(char out[ERR_AT_MAX], const char *at, struct str key);
 void json_pointer_index(char out[ERR_AT_MAX], const char *at, size_t index);
 
