@@ -31,6 +31,11 @@ void sm_init(struct sm *m, const char *what, const struct sm_state *states,
              bool (*invariant)(const struct sm *, int prev), int state);
 void sm_move(struct sm *m, int next);
 
+static inline bool sm_may(const struct sm *m, int next)
+{
+    return m->states[m->state].allowed & SM_BIT(next);
+}
+
 static inline int sm_state(const struct sm *m)
 {
     return m->state;

@@ -20,7 +20,6 @@ struct engine_config {
     struct rand_port rand;
     struct model_port model;
     struct sandbox_port sandbox;
-    int max_running; /* turns at once; 0: no bound */
 };
 
 struct engine_stats {

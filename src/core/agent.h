@@ -1,0 +1,56 @@
+/* agent: the resolved agent snapshot of a session, decoded for the loop.
+ *
+ * Pure. Made once when a session's actor is loaded; its views borrow the snapshot's text and arena.
+ * The snapshot was validated when it was saved: what cannot be read here is treated as absent.
+ */
+#ifndef OSTLER_CORE_AGENT_H
+#define OSTLER_CORE_AGENT_H
+
+#include "json/json.h"
+
+/* X(NAME, wire name, runs in the sandbox) in the toolset's order */
+#define TOOL_MAP(X)                                                                                \
+    X(BASH, "bash", true)                                                                          \
+    X(READ, "read", true)                                                                          \
+    X(WRITE, "write", true)                                                                        \
+    X(EDIT, "edit", true)                                                                          \
+    X(GLOB, "glob", true)                                                                          \
+    X(GREP, "grep", true)                                                                          \
+    X(WEB_FETCH, "web_fetch", false)                                                               \
+    X(WEB_SEARCH, "web_search", false)
+
+enum tool_id {
+#define X(name, wire, sandboxed) TOOL_##name,
+    TOOL_MAP(X)
+#undef X
+    TOOL_COUNT
+};
+
+enum policy { POLICY_ALLOW, POLICY_ASK, POLICY_AUTO };
+
+struct tool_policy {
+    bool offered; /* enabled, and this server can run it */
+    enum policy policy;
+};
+
+struct agent {
+    struct str name, model, effort, speed, system; /* system: absent when null */
+    struct tool_policy tools[TOOL_COUNT];
+    const struct json *custom[128]; /* custom tool definitions */
+    size_t ncustom;
+};
+
+const char *tool_name(enum tool_id t);
+/* TOOL_COUNT when no built-in tool has that name. */
+enum tool_id tool_of(struct str name);
+
+/* PARSE only when the snapshot is not a JSON object. */
+int agent_read(struct arena *a, struct str snapshot, struct agent *out, struct err *err) MUST_USE;
+const struct json *agent_custom_tool(const struct agent *ag, struct str name); /* NULL: none */
+
+/* The system prompt as the JSON array of text blocks, its cache breakpoint on the last block. */
+void agent_write_system(const struct agent *ag, struct buf *out);
+/* The tools as the JSON array of {name, description, input_schema}; nothing when there are none. */
+void agent_write_tools(const struct agent *ag, struct buf *out);
+
+#endif

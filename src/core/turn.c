@@ -1,0 +1,243 @@
+/* The fold: what the events of the log make of a turn's state. */
+#include "core/turn.h"
+
+#include <assert.h>
+
+static const struct sm_state states[] = {
+    [TURN_IDLE] = {"idle", SM_BIT(TURN_TOOLS) | SM_BIT(TURN_IDLE) | SM_BIT(TURN_DEAD), SM_INITIAL},
+    [TURN_MODEL] = {"model", SM_BIT(TURN_TOOLS), 0},
+    [TURN_TOOLS] = {"tools",
+                    SM_BIT(TURN_MODEL) | SM_BIT(TURN_BACKOFF) | SM_BIT(TURN_IDLE) |
+                        SM_BIT(TURN_TOOLS),
+                    0},
+    [TURN_BACKOFF] = {"backoff", SM_BIT(TURN_TOOLS) | SM_BIT(TURN_IDLE), 0},
+    [TURN_DEAD] = {"dead", 0, SM_FINAL},
+};
+
+void turn_init(struct turn *t, const struct agent *agent, struct id session_id, struct id thread_id)
+{
+    *t = (struct turn){.session_id = session_id, .thread_id = thread_id, .agent = agent};
+    sm_init(&t->sm, "turn", states, NULL, TURN_IDLE);
+    prompt_init(&t->prompt, LIMIT_PROMPT);
+    arena_init(&t->calls_arena, LIMIT_MODEL_RESPONSE * 2ul);
+}
+
+void turn_fini(struct turn *t)
+{
+    prompt_fini(&t->prompt);
+    arena_fini(&t->calls_arena);
+    mem_free(t->blocks);
+    t->blocks = NULL;
+}
+
+/* A stored log that breaks the table is damaged data, not a defect of this process. */
+static int move(struct turn *t, enum turn_phase next, struct err *err)
+{
+    if (!sm_may(&t->sm, (int)next))
+        return err_set(err, ERR_CORRUPT, "log of %s: no move from %s to %s", t->session_id.z,
+                       sm_name(&t->sm), states[next].name);
+    sm_move(&t->sm, (int)next);
+    return 0;
+}
+
+enum turn_phase turn_phase(const struct turn *t)
+{
+    return (enum turn_phase)sm_state(&t->sm);
+}
+
+struct turn_call *turn_find_call(struct turn *t, struct str id)
+{
+    for (size_t i = 0; i < t->ncalls; i++)
+        if (str_eq(id_str(&t->calls[i].id), id))
+            return &t->calls[i];
+    return NULL;
+}
+
+static int add_call(struct turn *t, const struct event *e, const struct json *body,
+                    enum call_state state, struct err *err)
+{
+    if (t->ncalls == COUNT_OF(t->calls))
+        return err_set(err, ERR_LIMIT, "more than %zu tool calls in one response", t->ncalls);
+    const struct json *input = json_get(body, "input");
+    struct turn_call *c = &t->calls[t->ncalls];
+    *c = (struct turn_call){
+        .id = e->id,
+        .state = state,
+        .name = arena_str(&t->calls_arena, json_get_str(body, "name")),
+        .input = arena_str(&t->calls_arena, input ? input->raw : STR("{}")),
+    };
+    if (t->calls_arena.failed)
+        return err_set(err, ERR_LIMIT, "tool inputs too large");
+    t->ncalls++;
+    return 0;
+}
+
+/* True when the answer is the first one to a call of this round: only then the model sees it. */
+static bool answer_call(struct turn *t, struct str id)
+{
+    struct turn_call *c = turn_find_call(t, id);
+    if (!c || c->state == CALL_DONE)
+        return false;
+    c->state = CALL_DONE;
+    return true;
+}
+
+static void fold_confirmation(struct turn *t, const struct json *body)
+{
+    struct turn_call *c = turn_find_call(t, json_get_str(body, "tool_use_id"));
+    if (c && c->state == CALL_ASK && str_eqz(json_get_str(body, "result"), "allow"))
+        c->state = CALL_READY;
+}
+
+static int fold_idle(struct turn *t, const struct json *body, struct err *err)
+{
+    const struct json *reason = json_get(body, "stop_reason");
+    if (!reason || !str_copyz(t->stop_reason, sizeof t->stop_reason, reason->raw))
+        t->stop_reason[0] = '\0';
+    t->rounds = 0;
+    t->attempts = 0;
+    return move(t, TURN_IDLE, err);
+}
+
+static int fold_request_start(struct turn *t, const struct event *e, struct err *err)
+{
+    t->request_start = e->id;
+    t->ncalls = 0;
+    arena_reset(&t->calls_arena);
+    t->nblocks = 0;
+    return move(t, TURN_MODEL, err);
+}
+
+static int fold_request_end(struct turn *t, const struct json *body, struct err *err)
+{
+    if (!json_is_true(json_get(body, "is_error"))) {
+        t->attempts = 0;
+        t->requests++;
+        t->rounds += t->ncalls > 0;
+    }
+    return move(t, TURN_TOOLS, err);
+}
+
+/* Events whose body the fold has to look into. */
+static int fold_body(struct turn *t, const struct event *e, bool *for_model, struct err *err)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    const struct json *body;
+    int rc = json_parse(&a, e->body, JSON_ALLOW_DUPLICATES, &body, err);
+    if (rc)
+        return err_wrap(err, "event %s", e->id.z);
+    switch ((int)e->type) {
+    case EVENT_AGENT_TOOL_USE: {
+        bool ask = str_eqz(json_get_str(body, "evaluated_permission"), "ask");
+        return add_call(t, e, body, ask ? CALL_ASK : CALL_READY, err);
+    }
+    case EVENT_AGENT_CUSTOM_TOOL_USE: return add_call(t, e, body, CALL_CLIENT, err);
+    case EVENT_AGENT_TOOL_RESULT:
+        *for_model = answer_call(t, json_get_str(body, "tool_use_id"));
+        return 0;
+    case EVENT_USER_CUSTOM_TOOL_RESULT:
+        *for_model = answer_call(t, json_get_str(body, "custom_tool_use_id"));
+        return 0;
+    case EVENT_USER_TOOL_CONFIRMATION: fold_confirmation(t, body); return 0;
+    case EVENT_SPAN_MODEL_REQUEST_END: return fold_request_end(t, body, err);
+    case EVENT_SESSION_STATUS_IDLE: return fold_idle(t, body, err);
+    case EVENT_SESSION_ERROR:
+        if (str_eqz(json_get_str(json_get(json_get(body, "error"), "retry_status"), "type"),
+                    "retrying"))
+            t->attempts++;
+        return 0;
+    default: return 0;
+    }
+}
+
+static bool needs_body(enum event_type type)
+{
+    return type == EVENT_AGENT_TOOL_USE || type == EVENT_AGENT_CUSTOM_TOOL_USE ||
+           type == EVENT_AGENT_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT ||
+           type == EVENT_USER_TOOL_CONFIRMATION || type == EVENT_SPAN_MODEL_REQUEST_END ||
+           type == EVENT_SESSION_STATUS_IDLE || type == EVENT_SESSION_ERROR;
+}
+
+int turn_fold(struct turn *t, const struct event *e, struct err *err)
+{
+    if (e->seq != t->last_seq + 1)
+        return err_set(err, ERR_CORRUPT, "log of %s jumps from %lld to %lld", t->session_id.z,
+                       (long long)t->last_seq, (long long)e->seq);
+    bool for_model = true;
+    int rc = needs_body(e->type) ? fold_body(t, e, &for_model, err) : 0;
+    if (rc == 0 && for_model)
+        rc = prompt_fold(&t->prompt, e, err);
+    if (rc)
+        return rc;
+    t->last_seq = e->seq;
+    t->last_us = e->processed_us;
+    switch ((int)e->type) {
+    case EVENT_SESSION_STATUS_RUNNING:
+        usage_run(&t->usage, e->processed_us);
+        t->stop_reason[0] = '\0';
+        return move(t, TURN_TOOLS, err);
+    case EVENT_SESSION_STATUS_RESCHEDULED:
+        usage_rest(&t->usage, e->processed_us);
+        return move(t, TURN_BACKOFF, err);
+    case EVENT_SPAN_MODEL_REQUEST_START: return fold_request_start(t, e, err);
+    case EVENT_SESSION_STATUS_TERMINATED: return move(t, TURN_DEAD, err);
+    default: return 0;
+    }
+}
+
+static struct turn_block *block_at(struct turn *t, size_t index)
+{
+    if (index >= LIMIT_CONTENT_BLOCKS)
+        return NULL;
+    if (index >= t->blocks_cap) {
+        t->blocks_cap = (index + 1) * 2;
+        t->blocks = mem_realloc(t->blocks, t->blocks_cap * sizeof *t->blocks);
+    }
+    while (t->nblocks <= index)
+        t->blocks[t->nblocks++] = (struct turn_block){.content_index = 0};
+    return &t->blocks[index];
+}
+
+const struct turn_block *turn_preview(struct turn *t, size_t index, enum model_block_type type,
+                                      int64_t now_us, const struct rand_port *rand, bool *fresh)
+{
+    *fresh = false;
+    struct turn_block *b = block_at(t, index);
+    if (!b || type == MODEL_TOOL_USE)
+        return NULL;
+    if (b->event_id.z[0])
+        return b;
+    const struct turn_block *before = index > 0 ? &t->blocks[index - 1] : NULL;
+    b->text = type == MODEL_TEXT;
+    if (b->text && before && before->text && before->event_id.z[0]) {
+        /* Neighbouring text blocks share one message. */
+        b->event_id = before->event_id;
+        b->content_index = before->content_index + 1;
+        return b;
+    }
+    b->event_id = turn_new_id("sevt", now_us, rand);
+    *fresh = true;
+    return b;
+}
+
+int turn_request(struct turn *t, struct str system, struct str tools, struct model_request *out,
+                 struct err *err)
+{
+    assert(turn_phase(t) == TURN_MODEL);
+    struct str messages;
+    int rc = prompt_messages(&t->prompt, &messages, err);
+    if (rc)
+        return rc;
+    *out = (struct model_request){
+        .model = t->agent->model,
+        .effort = t->agent->effort,
+        .speed = t->agent->speed,
+        .system = system,
+        .tools = tools,
+        .messages = messages,
+        .session_id = id_str(&t->session_id),
+        .request_number = (uint64_t)t->requests + 1,
+    };
+    return 0;
+}

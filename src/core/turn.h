@@ -1,0 +1,142 @@
+/* turn: the agent loop of one session thread as a pure function of its log.
+ *
+ * Pure: no clock, no randomness, no I/O of its own; both reach it in a step. Owned by the session's
+ * actor in engine/. The state is what turn_fold() makes of the events; an input (a message, a model's
+ * answer, a tool's result, a timer) becomes events, which are folded like any others, and effects to
+ * start once the events are durable. First run, resume after a crash, and replay are one code path:
+ *
+ *     events <- react(state, input);  state <- fold(state, events);  effects <- what the state wants
+ *
+ * If the commit of a step fails, throw the turn away and fold the log again.
+ *
+ *           +--------------------------- interrupt, end of turn -----------------------+
+ *           v                                                                          |
+ *        [IDLE] --status_running--> [TOOLS] --span start--> [MODEL] --span end--> [TOOLS] ...
+ *           ^                          ^                       |
+ *           |                          |               session.error retrying
+ *           +---- retries exhausted    +--- timer --- [BACKOFF] <
+ */
+#ifndef OSTLER_CORE_TURN_H
+#define OSTLER_CORE_TURN_H
+
+#include "base/limits.h"
+#include "base/list.h"
+#include "base/sm.h"
+#include "core/agent.h"
+#include "core/event.h"
+#include "core/ports.h"
+#include "core/prompt.h"
+#include "core/usage.h"
+
+enum turn_phase {
+    TURN_IDLE,    /* nothing runs; calls may wait for a client (requires_action) */
+    TURN_MODEL,   /* a model request is in flight */
+    TURN_TOOLS,   /* running, no request in flight: tools run or the next request is due */
+    TURN_BACKOFF, /* waiting before the next attempt at the model */
+    TURN_DEAD,    /* terminated */
+};
+
+enum call_state {
+    CALL_READY,  /* to be run, or running */
+    CALL_ASK,    /* waits for user.tool_confirmation */
+    CALL_CLIENT, /* a custom tool: waits for user.custom_tool_result */
+    CALL_DONE,
+};
+
+struct turn_call {
+    struct id id; /* of the tool_use event: the idempotency key */
+    enum call_state state;
+    bool sent;    /* dispatched by this process (kept by the engine) */
+    struct str name, input;
+};
+
+/* Ids promised to subscribers for blocks that are still streaming. */
+struct turn_block {
+    struct id event_id;   /* empty: not promised yet */
+    size_t content_index; /* of a text block within its message */
+    bool text;
+};
+
+/* An accepted client event that waits to be processed. */
+struct turn_input {
+    struct list link;
+    int64_t number; /* the store's */
+    struct event event;
+};
+
+struct turn {
+    struct sm sm; /* enum turn_phase */
+    struct id session_id, thread_id;
+    const struct agent *agent;
+    struct prompt prompt;
+    struct arena calls_arena; /* names and inputs of the calls of this round */
+    struct turn_call calls[LIMIT_TOOL_CALLS_PER_RESPONSE];
+    size_t ncalls;
+    struct turn_block *blocks; /* of the response that is streaming */
+    size_t nblocks, blocks_cap;
+    struct id request_start;   /* the open span */
+    unsigned attempts;         /* failed attempts at the present request */
+    unsigned rounds;           /* tool rounds of the present turn */
+    int64_t last_seq, last_us;
+    int64_t requests;          /* finished model requests in the log */
+    struct session_usage usage;
+    char stop_reason[8192];    /* JSON of the last idle, or "" while running or never idle */
+};
+
+/* One input's worth of work. The caller sets the first part; turn_* fill the rest. */
+struct turn_step {
+    struct arena *arena; /* bodies and arrays live here until the commit */
+    int64_t now_us;
+    const struct rand_port *rand;
+    struct list *inbox;  /* of struct turn_input, in order; processed ones move to `taken` */
+    struct list *taken;
+
+    struct event *events; /* to append, in order */
+    size_t nevents, events_cap;
+    /* effects, after the commit */
+    bool start_model;
+    bool cancel_model;
+    bool cancel_calls;  /* end whatever calls were sent and are not done */
+    int64_t sleep_ms;   /* > 0: call turn_timer() then */
+    int err_code;       /* sticky; `err` says why: the turn must be thrown away */
+    struct err err;
+};
+
+void turn_init(struct turn *t, const struct agent *agent, struct id session_id, struct id thread_id);
+void turn_fini(struct turn *t);
+
+/* Applies one event of the log. */
+int turn_fold(struct turn *t, const struct event *e, struct err *err) MUST_USE;
+
+enum turn_phase turn_phase(const struct turn *t);
+struct turn_call *turn_find_call(struct turn *t, struct str id);
+
+/* ---- inputs; each leaves its events and effects in the step ---- */
+/* After loading: what was in flight when the log ends goes on. */
+void turn_recover(struct turn *t, struct turn_step *s);
+/* The inbox has grown. */
+void turn_inbox(struct turn *t, struct turn_step *s);
+void turn_model_done(struct turn *t, struct turn_step *s, const struct model_result *r);
+void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_failure *f);
+void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
+                    const struct tool_outcome *o);
+void turn_timer(struct turn *t, struct turn_step *s);
+/* Title, metadata as JSON values (absent: unchanged). */
+void turn_session_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata);
+/* Archive; only in TURN_IDLE. */
+void turn_terminate(struct turn *t, struct turn_step *s);
+void turn_deleted(struct turn *t, struct turn_step *s);
+
+/* While a response streams: the event that will carry block `index`, promised now. NULL for blocks
+ * that get no preview. *fresh: first promise of that event's id. */
+const struct turn_block *turn_preview(struct turn *t, size_t index, enum model_block_type type,
+                                      int64_t now_us, const struct rand_port *rand, bool *fresh);
+
+/* The request for the model, borrowing the turn's memory until the next input. */
+int turn_request(struct turn *t, struct str system, struct str tools, struct model_request *out,
+                 struct err *err) MUST_USE;
+
+/* An event id from the step's time and randomness. */
+struct id turn_new_id(const char *prefix, int64_t now_us, const struct rand_port *rand);
+
+#endif

@@ -1,0 +1,34 @@
+/* turn_emit: the bodies of the events that the loop itself writes. Private to core/turn*.c.
+ *
+ * Each appends one event to the step and folds it. Errors are sticky in the step.
+ */
+#ifndef OSTLER_CORE_TURN_EMIT_H
+#define OSTLER_CORE_TURN_EMIT_H
+
+#include "core/turn.h"
+
+void emit_simple(struct turn *t, struct turn_step *s, enum event_type type);
+/* session.thread_status_{running,rescheduled,terminated} */
+void emit_thread_status(struct turn *t, struct turn_step *s, enum event_type type);
+/* thread_status_idle, usage, status_idle. `details`: JSON or absent (null). */
+void emit_idle(struct turn *t, struct turn_step *s, struct str reason, struct str details);
+void emit_span_end(struct turn *t, struct turn_step *s, const struct model_usage *u, bool is_error);
+/* retry: "retrying", "exhausted" or "terminal" */
+void emit_error(struct turn *t, struct turn_step *s, const char *type, const char *message,
+                const char *retry);
+/* `id` empty: a new one. */
+void emit_message(struct turn *t, struct turn_step *s, struct id id,
+                  const struct model_block *blocks, size_t n);
+void emit_thinking(struct turn *t, struct turn_step *s, struct id id, struct str raw);
+/* permission: "allow", "ask" or "deny"; evaluation: the evaluation object as JSON, or NULL (left out).
+ * Returns the event's id. */
+struct id emit_tool_use(struct turn *t, struct turn_step *s, const struct model_block *b,
+                        const char *permission, const char *evaluation);
+struct id emit_custom_tool_use(struct turn *t, struct turn_step *s, const struct model_block *b);
+void emit_tool_result(struct turn *t, struct turn_step *s, struct str tool_use_id,
+                      const struct tool_outcome *o);
+void emit_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata);
+/* An inbox event becomes part of the log: its processed_at is filled in. Moves it to `taken`. */
+void emit_input(struct turn *t, struct turn_step *s, struct turn_input *in);
+
+#endif

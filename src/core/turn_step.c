@@ -1,0 +1,432 @@
+/* The inputs: what a message, an answer, a result or a timer makes of a turn. */
+#include "core/turn_emit.h"
+
+#include <stdio.h>
+
+static const char interrupted[] = "Tool execution was interrupted before completion. Please retry.";
+
+#define REASON_END_TURN STR("{\"type\":\"end_turn\"}")
+#define REASON_RETRIES_EXHAUSTED STR("{\"type\":\"retries_exhausted\"}")
+#define REASON_REFUSAL STR("{\"type\":\"refusal\"}")
+
+static struct turn_input *first_of(const struct turn_step *s, enum event_type type)
+{
+    list_for_each(it, s->inbox)
+    {
+        struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
+        if (in->event.type == type)
+            return in;
+    }
+    return NULL;
+}
+
+static void take_messages(struct turn *t, struct turn_step *s)
+{
+    struct turn_input *in;
+    while (s->err_code == 0 && (in = first_of(s, EVENT_USER_MESSAGE)))
+        emit_input(t, s, in);
+}
+
+static size_t count_calls(const struct turn *t, enum call_state state)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->ncalls; i++)
+        n += t->calls[i].state == state;
+    return n;
+}
+
+static size_t waiting_for_client(const struct turn *t)
+{
+    return count_calls(t, CALL_ASK) + count_calls(t, CALL_CLIENT);
+}
+
+static size_t unresolved(const struct turn *t)
+{
+    return t->ncalls - count_calls(t, CALL_DONE);
+}
+
+static void idle_requires_action(struct turn *t, struct turn_step *s)
+{
+    AUTO_BUF struct buf b = BUF_INIT(64 * 1024);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_kz(&w, "type", "requires_action");
+    jw_key(&w, "event_ids");
+    jw_arr(&w);
+    for (size_t i = 0; i < t->ncalls; i++)
+        if (t->calls[i].state == CALL_ASK || t->calls[i].state == CALL_CLIENT)
+            jw_str(&w, id_str(&t->calls[i].id));
+    jw_arr_end(&w);
+    jw_obj_end(&w);
+    emit_idle(t, s, buf_view(&b), STR_NONE);
+}
+
+static void run(struct turn *t, struct turn_step *s)
+{
+    emit_simple(t, s, EVENT_SESSION_STATUS_RUNNING);
+    emit_thread_status(t, s, EVENT_SESSION_THREAD_STATUS_RUNNING);
+}
+
+static void start_request(struct turn *t, struct turn_step *s)
+{
+    take_messages(t, s);
+    emit_simple(t, s, EVENT_SPAN_MODEL_REQUEST_START);
+    s->start_model = true;
+}
+
+/* Between requests: wait for tools, ask the client, or go on with the model. */
+static void settle_tools(struct turn *t, struct turn_step *s)
+{
+    if (count_calls(t, CALL_READY))
+        return;
+    if (waiting_for_client(t)) {
+        idle_requires_action(t, s);
+        return;
+    }
+    if (t->rounds >= LIMIT_TOOL_ROUNDS) {
+        emit_error(t, s, "tool_use_limit_reached_error",
+                   "The turn reached its limit of tool rounds. Send a message to start a new turn.",
+                   "exhausted");
+        take_messages(t, s);
+        emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+        return;
+    }
+    start_request(t, s);
+}
+
+/* Idle: answers that came may let the turn go on; messages start a new one. */
+static void settle_idle(struct turn *t, struct turn_step *s, bool answered)
+{
+    if (unresolved(t)) {
+        if (!answered)
+            return;
+        if (count_calls(t, CALL_READY) == 0) {
+            idle_requires_action(t, s);
+            return;
+        }
+        run(t, s);
+        return;
+    }
+    if (answered || first_of(s, EVENT_USER_MESSAGE)) {
+        run(t, s);
+        start_request(t, s);
+    }
+}
+
+static void settle(struct turn *t, struct turn_step *s, bool answered)
+{
+    if (s->err_code)
+        return;
+    if (turn_phase(t) == TURN_TOOLS)
+        settle_tools(t, s);
+    else if (turn_phase(t) == TURN_IDLE)
+        settle_idle(t, s, answered);
+}
+
+static void fail_call(struct turn *t, struct turn_step *s, struct id id, const char *text)
+{
+    struct tool_outcome o = {.content = str_z(text), .is_error = true};
+    emit_tool_result(t, s, id_str(&id), &o);
+}
+
+static void close_calls(struct turn *t, struct turn_step *s)
+{
+    for (size_t i = 0; i < t->ncalls && s->err_code == 0; i++) {
+        if (t->calls[i].state == CALL_DONE)
+            continue;
+        s->cancel_calls = s->cancel_calls || t->calls[i].sent;
+        fail_call(t, s, t->calls[i].id, interrupted);
+    }
+}
+
+static void interrupt(struct turn *t, struct turn_step *s, struct turn_input *in)
+{
+    static const struct model_usage nothing;
+    bool was_open = turn_phase(t) != TURN_IDLE || unresolved(t) > 0;
+    if (turn_phase(t) == TURN_MODEL) {
+        s->cancel_model = !s->start_model;
+        s->start_model = false;
+        emit_span_end(t, s, &nothing, false);
+    }
+    s->sleep_ms = 0;
+    close_calls(t, s);
+    emit_input(t, s, in);
+    if (was_open && s->err_code == 0)
+        emit_idle(t, s, REASON_END_TURN, STR_NONE);
+}
+
+/* A denied call is answered at once; the confirmation's own fold covers the allowed ones. */
+static void confirm(struct turn *t, struct turn_step *s, struct turn_input *in)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    const struct json *body;
+    struct err err;
+    if (json_parse(&a, in->event.body, 0, &body, &err))
+        body = NULL;
+    const struct turn_call *c = turn_find_call(t, json_get_str(body, "tool_use_id"));
+    bool deny = c && c->state == CALL_ASK && str_eqz(json_get_str(body, "result"), "deny");
+    struct id id = c ? c->id : (struct id){""};
+    struct str why = json_get_str(body, "deny_message");
+    emit_input(t, s, in);
+    if (!deny)
+        return;
+    char text[1200];
+    snprintf(text, sizeof text, "The user denied this tool call.%s%.*s", why.len ? " " : "",
+             STR_ARG(str_utf8_take(why, 1024)));
+    fail_call(t, s, id, text);
+}
+
+void turn_inbox(struct turn *t, struct turn_step *s)
+{
+    struct turn_input *in;
+    while (s->err_code == 0 && (in = first_of(s, EVENT_USER_INTERRUPT)))
+        interrupt(t, s, in);
+    size_t waiting = waiting_for_client(t);
+    while (s->err_code == 0 && (in = first_of(s, EVENT_USER_TOOL_CONFIRMATION)))
+        confirm(t, s, in);
+    while (s->err_code == 0 && (in = first_of(s, EVENT_USER_CUSTOM_TOOL_RESULT)))
+        emit_input(t, s, in);
+    /* Late and repeated answers change nothing and must not start anything. */
+    settle(t, s, waiting_for_client(t) < waiting);
+}
+
+void turn_recover(struct turn *t, struct turn_step *s)
+{
+    static const struct model_usage nothing;
+    switch (turn_phase(t)) {
+    case TURN_MODEL:
+        /* Its answer died with the process. The span is closed, the same request goes out again. */
+        emit_span_end(t, s, &nothing, true);
+        turn_inbox(t, s);
+        break;
+    case TURN_BACKOFF:
+        s->sleep_ms = LIMIT_MODEL_BACKOFF_MIN_MS;
+        turn_inbox(t, s);
+        break;
+    case TURN_TOOLS:
+    case TURN_IDLE: turn_inbox(t, s); break;
+    case TURN_DEAD: break;
+    }
+}
+
+static void end_turn(struct turn *t, struct turn_step *s, struct str reason, struct str details)
+{
+    if (s->err_code)
+        return;
+    if (first_of(s, EVENT_USER_MESSAGE) && str_eq(reason, REASON_END_TURN))
+        start_request(t, s); /* what was said meanwhile belongs to this turn */
+    else
+        emit_idle(t, s, reason, details);
+}
+
+/* One tool call of a response: the event, and where it cannot run, its answer. */
+static void take_call(struct turn *t, struct turn_step *s, const struct model_block *b,
+                      struct id *rejected, const char **why)
+{
+    static const char *const evaluation[] = {
+        [POLICY_ALLOW] = "{\"type\":\"always_allow\"}",
+        [POLICY_ASK] = "{\"type\":\"always_ask\"}",
+        /* No judge is configured: no judgement means asking. */
+        [POLICY_AUTO] = "{\"type\":\"auto\",\"evaluated_permission\":{\"type\":\"ask\","
+                        "\"reason_code\":\"indeterminate\"}}",
+    };
+    *why = NULL;
+    if (agent_custom_tool(t->agent, b->name)) {
+        *rejected = emit_custom_tool_use(t, s, b);
+        if (b->input_malformed)
+            *why = "The tool input was not a JSON object. Call the tool again with valid JSON.";
+        return;
+    }
+    enum tool_id tool = tool_of(b->name);
+    if (tool == TOOL_COUNT || !t->agent->tools[tool].offered) {
+        *rejected = emit_tool_use(t, s, b, "deny", NULL);
+        *why = tool == TOOL_COUNT ? "There is no tool of this name. Use one of the tools offered."
+                                  : "This tool is not enabled for this agent.";
+        return;
+    }
+    enum policy p = t->agent->tools[tool].policy;
+    if (b->input_malformed) {
+        *rejected = emit_tool_use(t, s, b, "allow", evaluation[POLICY_ALLOW]);
+        *why = "The tool input was not a JSON object. Call the tool again with valid JSON.";
+        return;
+    }
+    *rejected = emit_tool_use(t, s, b, p == POLICY_ALLOW ? "allow" : "ask", evaluation[p]);
+}
+
+static size_t text_run(const struct model_result *r, size_t at)
+{
+    size_t n = 0;
+    while (at + n < r->nblocks && r->blocks[at + n].type == MODEL_TEXT)
+        n++;
+    return n;
+}
+
+/* The id that was promised to subscribers for the first non-empty block of a run, if any. */
+static struct id promised(const struct turn *t, size_t at, size_t n)
+{
+    for (size_t i = at; i < at + n && i < t->nblocks; i++)
+        if (t->blocks[i].event_id.z[0])
+            return t->blocks[i].event_id;
+    return (struct id){""};
+}
+
+static bool any_text(const struct model_block *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (b[i].text.len)
+            return true;
+    return false;
+}
+
+struct rejection {
+    struct id id;
+    const char *why;
+};
+
+/* The blocks of a response as events, in order. Returns the number of rejected calls. */
+static size_t take_blocks(struct turn *t, struct turn_step *s, const struct model_result *r,
+                          struct rejection *rejected)
+{
+    size_t nrejected = 0;
+    for (size_t i = 0; i < r->nblocks && s->err_code == 0;) {
+        const struct model_block *b = &r->blocks[i];
+        if (b->type == MODEL_TEXT) {
+            size_t n = text_run(r, i);
+            if (any_text(b, n))
+                emit_message(t, s, promised(t, i, n), b, n);
+            i += n;
+            continue;
+        }
+        if (b->type == MODEL_THINKING) {
+            emit_thinking(t, s, promised(t, i, 1), b->raw);
+        } else if (t->ncalls < LIMIT_TOOL_CALLS_PER_RESPONSE) {
+            struct rejection *rej = &rejected[nrejected];
+            take_call(t, s, b, &rej->id, &rej->why);
+            nrejected += rej->why != NULL;
+        }
+        i++;
+    }
+    return nrejected;
+}
+
+static struct str refusal_details(struct turn_step *s, const struct model_result *r)
+{
+    AUTO_BUF struct buf b = BUF_INIT(64 * 1024);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_kz(&w, "type", "refusal");
+    jw_kstr(&w, "category", r->refusal_category);
+    jw_kstr(&w, "explanation", r->refusal_explanation);
+    jw_obj_end(&w);
+    return buf_ok(&b) ? arena_str(s->arena, buf_view(&b)) : STR_NONE;
+}
+
+void turn_model_done(struct turn *t, struct turn_step *s, const struct model_result *r)
+{
+    struct rejection rejected[LIMIT_TOOL_CALLS_PER_RESPONSE];
+    size_t n = take_blocks(t, s, r, rejected);
+    t->usage.model_requests++;
+    emit_span_end(t, s, &r->usage, false);
+    for (size_t i = 0; i < n && s->err_code == 0; i++)
+        fail_call(t, s, rejected[i].id, rejected[i].why);
+    if (s->err_code)
+        return;
+    if (t->ncalls) {
+        settle(t, s, false);
+    } else if (r->stop == MODEL_STOP_REFUSAL) {
+        end_turn(t, s, REASON_REFUSAL, refusal_details(s, r));
+    } else if (r->stop == MODEL_STOP_PAUSE) {
+        start_request(t, s);
+    } else if (r->stop == MODEL_STOP_CONTEXT) {
+        emit_error(t, s, "model_request_failed_error", "The model's context window is full.",
+                   "exhausted");
+        end_turn(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+    } else {
+        end_turn(t, s, REASON_END_TURN, STR_NONE);
+    }
+}
+
+static int64_t backoff_ms(const struct turn_step *s, unsigned attempt, int64_t retry_after_ms)
+{
+    int64_t ms = LIMIT_MODEL_BACKOFF_MIN_MS;
+    for (unsigned i = 0; i < attempt && ms < LIMIT_MODEL_BACKOFF_MAX_MS; i++)
+        ms *= 2;
+    if (ms > LIMIT_MODEL_BACKOFF_MAX_MS)
+        ms = LIMIT_MODEL_BACKOFF_MAX_MS;
+    unsigned char r;
+    s->rand->fill(s->rand->self, &r, 1);
+    ms = ms / 2 + ms * r / 510; /* half to all of it */
+    if (retry_after_ms > LIMIT_RETRY_AFTER_MS)
+        retry_after_ms = LIMIT_RETRY_AFTER_MS;
+    return ms > retry_after_ms ? ms : retry_after_ms;
+}
+
+static const char *error_type(enum model_error_kind kind)
+{
+    switch (kind) {
+    case MODEL_ERR_OVERLOADED: return "model_overloaded_error";
+    case MODEL_ERR_RATE_LIMITED: return "model_rate_limited_error";
+    case MODEL_ERR_BILLING: return "billing_error";
+    case MODEL_ERR_FAILED:
+    case MODEL_ERR_REQUEST:
+    case MODEL_ERR_AUTH:
+    case MODEL_ERR_CONTEXT: break;
+    }
+    return "model_request_failed_error";
+}
+
+void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_failure *f)
+{
+    bool retry = (f->kind == MODEL_ERR_OVERLOADED || f->kind == MODEL_ERR_RATE_LIMITED ||
+                  f->kind == MODEL_ERR_FAILED) &&
+                 t->attempts + 1 < LIMIT_MODEL_ATTEMPTS;
+    unsigned attempt = t->attempts;
+    emit_span_end(t, s, &f->usage, true);
+    emit_error(t, s, error_type(f->kind), f->message, retry ? "retrying" : "exhausted");
+    if (s->err_code)
+        return;
+    if (retry) {
+        emit_thread_status(t, s, EVENT_SESSION_THREAD_STATUS_RESCHEDULED);
+        emit_simple(t, s, EVENT_SESSION_STATUS_RESCHEDULED);
+        s->sleep_ms = backoff_ms(s, attempt, f->retry_after_ms);
+        return;
+    }
+    take_messages(t, s);
+    emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+}
+
+void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
+                    const struct tool_outcome *o)
+{
+    const struct turn_call *c = turn_find_call(t, tool_use_id);
+    if (!c || c->state == CALL_DONE)
+        return; /* closed by an interrupt meanwhile */
+    emit_tool_result(t, s, tool_use_id, o);
+    settle(t, s, false);
+}
+
+void turn_timer(struct turn *t, struct turn_step *s)
+{
+    if (turn_phase(t) != TURN_BACKOFF)
+        return;
+    run(t, s);
+    start_request(t, s);
+}
+
+void turn_session_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata)
+{
+    emit_updated(t, s, title, metadata);
+}
+
+void turn_terminate(struct turn *t, struct turn_step *s)
+{
+    usage_rest(&t->usage, s->now_us);
+    emit_thread_status(t, s, EVENT_SESSION_THREAD_STATUS_TERMINATED);
+    emit_simple(t, s, EVENT_SESSION_STATUS_TERMINATED);
+}
+
+void turn_deleted(struct turn *t, struct turn_step *s)
+{
+    emit_simple(t, s, EVENT_SESSION_DELETED);
+}
