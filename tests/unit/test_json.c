@@ -140,7 +140,8 @@ static const struct {
     T("\"\\u004\""), T("\"\\u004g\""), T("\"\\u 041\""), T("\"\\u-041\""), T("\"\\u"), T("\"\\u00"),
     T("\"\\u0041"), T("\"\n\""), T("\"\t\""), T("\"\0\""), T("\"\x1f\""), T("\"\r\""),
     T("[\"a\0a\"]"), T("\"\\ud800\""), T("\"\\udc00\""), T("\"\\ud800\\n\""), T("\"\\ud800a\""),
-    T("\"\\ud800\\u0041\""), T("\"\\ud800\\ud800\""), T("\"\\udc00\\ud800\""), T("\"\\ud800\\u\""),
+    T("\"\\ud800\\u0041\""), T("\"\\ud800\\ud800\""), T("\"\\udc00\\ud800\""),
+    T("\"\\udc00\\udc00\""), T("\"\\ud800\\ue000\""), T("\"\\ud800\\udbff\""), T("\"\\ud800\\u\""),
     T("\"\\ud800\\"), T("\"\\ud800\\u"), T("\"\\ud800\\udc0\""), T("\"\\ud83d\\uDE0"),
     T("\"\\uD834\\uDd\""), T("\"\\\xc3\xa9\""), T("\"\\ \""),
     /* UTF-8 */
@@ -490,6 +491,22 @@ static void bad_utf8_is_written_as_replacement_characters(void **state)
     }
 }
 
+static void every_ascii_character_is_written_so_that_it_reads_back(void **state)
+{
+    (void)state;
+    for (int c = 0; c < 0x80; c++) {
+        AUTO_ARENA struct arena a;
+        arena_init(&a, 1 << 20);
+        AUTO_BUF struct buf b = BUF_INIT(256);
+        char text[] = {'<', (char)c, '>'};
+        const struct json *v;
+        struct err err;
+        json_quote(&b, str_n(text, sizeof text));
+        assert_int_equal(parse_n(&a, buf_view(&b), 0, &v, &err), 0);
+        assert_true(str_eq(v->str, str_n(text, sizeof text)));
+    }
+}
+
 static void a_full_buffer_fails_once_and_stays_failed(void **state)
 {
     (void)state;
@@ -799,6 +816,7 @@ int main(void)
         cmocka_unit_test(a_lookup_in_the_wrong_thing_finds_nothing),
         cmocka_unit_test(the_writer_keeps_commas_and_nesting),
         cmocka_unit_test(bad_utf8_is_written_as_replacement_characters),
+        cmocka_unit_test(every_ascii_character_is_written_so_that_it_reads_back),
         cmocka_unit_test(a_full_buffer_fails_once_and_stays_failed),
         cmocka_unit_test(misuse_of_the_writer_ends_the_process),
         cmocka_unit_test(the_whole_grammar_table_reads_as_jansson_reads_it),
