@@ -1,7 +1,8 @@
 /* buf: a growing byte buffer, born with a maximum.
  *
  * Owned by one thread. Failure is sticky: past the maximum nothing more is appended and `failed`
- * stays set; check once with buf_ok(). `data` is always followed by a NUL byte once anything was put.
+ * stays set; check once with buf_ok(). `data` is always followed by a NUL byte once anything was
+ * put.
  */
 #ifndef OSTLER_BASE_BUF_H
 #define OSTLER_BASE_BUF_H

@@ -9,10 +9,9 @@ static const struct {
     const char *name;
     const char *type;
     int status;
-} table[ERR_INDEX_COUNT] = {
-    [ERR_INDEX_OK] = {"OK", "api_error", 200},
+} table[ERR_INDEX_COUNT] = {[ERR_INDEX_OK] = {"OK", "api_error", 200},
 #define X(name, type, status, text) [ERR_INDEX_##name] = {#name, type, status},
-    ERR_MAP(X)
+                            ERR_MAP(X)
 #undef X
 };
 
@@ -22,6 +21,7 @@ static int index_of(int code)
     return i > 0 && i < ERR_INDEX_COUNT ? i : ERR_INDEX_INTERNAL;
 }
 
+PRINTF(4, 0)
 static void fill(struct err *e, int code, const char *at, const char *fmt, va_list ap)
 {
     /* The message may quote the old one: format first, then store. */
@@ -58,7 +58,9 @@ int err_at(struct err *e, int code, const char *at, const char *fmt, ...)
 
 int err_sys(struct err *e, int sys, const char *fmt, ...)
 {
-    int code = sys == ENOSPC || sys == EDQUOT ? ERR_NO_SPACE : sys == EROFS ? ERR_READ_ONLY : ERR_IO;
+    int code = sys == ENOSPC || sys == EDQUOT ? ERR_NO_SPACE
+               : sys == EROFS                 ? ERR_READ_ONLY
+                                              : ERR_IO;
     if (e) {
         va_list ap;
         va_start(ap, fmt);

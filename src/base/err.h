@@ -46,7 +46,7 @@ enum err_index {
 #define X(name, type, status, text) ERR_INDEX_##name,
     ERR_MAP(X)
 #undef X
-    ERR_INDEX_COUNT
+        ERR_INDEX_COUNT
 };
 
 enum err_code {

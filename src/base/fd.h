@@ -18,7 +18,8 @@ int fd_write_all(int fd, struct str data, struct err *err) MUST_USE;
 int fd_read_all(int fd, struct buf *out, struct err *err) MUST_USE;
 int fd_read_file(const char *path, struct buf *out, struct err *err) MUST_USE;
 /* Writes a temporary beside `path`, fsyncs, renames over it, fsyncs the directory. */
-int fd_write_file_atomic(const char *path, struct str data, unsigned mode, struct err *err) MUST_USE;
+int fd_write_file_atomic(const char *path, struct str data, unsigned mode,
+                         struct err *err) MUST_USE;
 int fd_mkdirs(const char *path, unsigned mode, struct err *err) MUST_USE; /* like mkdir -p */
 
 #endif

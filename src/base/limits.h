@@ -6,16 +6,16 @@
 
 enum {
     /* HTTP */
-    LIMIT_HTTP_HEAD = 32 * 1024,          /* request line and headers */
-    LIMIT_HTTP_HEADERS = 100,             /* header lines */
-    LIMIT_HTTP_BODY = 32 * 1024 * 1024,   /* JSON bodies (API) */
-    LIMIT_HTTP_HEAD_MS = 10 * 1000,       /* a head must be complete by then */
-    LIMIT_HTTP_BODY_IDLE_MS = 30 * 1000,  /* silence inside a body */
-    LIMIT_HTTP_KEEPALIVE_MS = 75 * 1000,  /* silence between requests */
+    LIMIT_HTTP_HEAD = 32 * 1024,         /* request line and headers */
+    LIMIT_HTTP_HEADERS = 100,            /* header lines */
+    LIMIT_HTTP_BODY = 32 * 1024 * 1024,  /* JSON bodies (API) */
+    LIMIT_HTTP_HEAD_MS = 10 * 1000,      /* a head must be complete by then */
+    LIMIT_HTTP_BODY_IDLE_MS = 30 * 1000, /* silence inside a body */
+    LIMIT_HTTP_KEEPALIVE_MS = 75 * 1000, /* silence between requests */
     LIMIT_HTTP_CONNECTIONS = 8192,
-    LIMIT_STREAM_QUEUE = 64 * 1024,       /* unsent bytes beyond the socket's buffer, per stream */
+    LIMIT_STREAM_QUEUE = 64 * 1024, /* unsent bytes beyond the socket's buffer, per stream */
     LIMIT_STREAM_PING_MS = 15 * 1000,
-    LIMIT_SSE_EVENT = 32 * 1024 * 1024,   /* one event read from a provider */
+    LIMIT_SSE_EVENT = 32 * 1024 * 1024, /* one event read from a provider */
 
     /* JSON */
     LIMIT_JSON_DEPTH = 128,
@@ -25,7 +25,7 @@ enum {
     LIMIT_NAME_CHARS = 256,
     LIMIT_DESCRIPTION_CHARS = 2048,
     LIMIT_SYSTEM_CHARS = 100000,
-    LIMIT_TITLE_CHARS = 1024,             /* ours */
+    LIMIT_TITLE_CHARS = 1024, /* ours */
     LIMIT_TOOLS = 256,
     LIMIT_METADATA_PAIRS = 16,
     LIMIT_METADATA_KEY_CHARS = 64,
@@ -35,7 +35,7 @@ enum {
     LIMIT_CONTENT_BLOCKS = 1000,
 
     /* Loop */
-    LIMIT_TOOL_ROUNDS = 500,              /* per turn */
+    LIMIT_TOOL_ROUNDS = 500, /* per turn */
     LIMIT_MODEL_ATTEMPTS = 5,
     LIMIT_MODEL_BACKOFF_MIN_MS = 500,
     LIMIT_MODEL_BACKOFF_MAX_MS = 8000,
@@ -48,14 +48,14 @@ enum {
     LIMIT_TOOL_CALLS_PER_RESPONSE = 128,
 
     /* Tools */
-    LIMIT_TOOL_MS = 120 * 1000,           /* default for one call (API) */
-    LIMIT_TOOL_MAX_MS = 600 * 1000,       /* the most timeout_ms may ask for */
-    LIMIT_BASH_OUTPUT = 100 * 1024,       /* kept: the last ones (API) */
-    LIMIT_READ_OUTPUT = 256 * 1024,       /* (API) */
-    LIMIT_GREP_OUTPUT = 100 * 1024,       /* (API) */
-    LIMIT_GLOB_RESULTS = 200,             /* (API) */
-    LIMIT_GREP_MS = 60 * 1000,            /* (API) */
-    LIMIT_SPILL_CHARS = 100000,           /* longer results go to a file (API) */
+    LIMIT_TOOL_MS = 120 * 1000,     /* default for one call (API) */
+    LIMIT_TOOL_MAX_MS = 600 * 1000, /* the most timeout_ms may ask for */
+    LIMIT_BASH_OUTPUT = 100 * 1024, /* kept: the last ones (API) */
+    LIMIT_READ_OUTPUT = 256 * 1024, /* (API) */
+    LIMIT_GREP_OUTPUT = 100 * 1024, /* (API) */
+    LIMIT_GLOB_RESULTS = 200,       /* (API) */
+    LIMIT_GREP_MS = 60 * 1000,      /* (API) */
+    LIMIT_SPILL_CHARS = 100000,     /* longer results go to a file (API) */
     LIMIT_HAND_FRAME = 40 * 1024 * 1024,
     LIMIT_HAND_GRACE_MS = 60 * 60 * 1000, /* a hand without a server ends itself */
 
@@ -68,7 +68,7 @@ enum {
 
     /* Server */
     LIMIT_SHUTDOWN_MS = 5 * 1000,
-    LIMIT_STORE_BATCH = 512,              /* writes of one group commit */
+    LIMIT_STORE_BATCH = 512, /* writes of one group commit */
     LIMIT_STORE_QUEUE = 16384,
 };
 

@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "base/rand.h"
 
+#include <pthread.h>
+
 static char tombstone;
 #define DELETED ((void *)&tombstone)
 
@@ -29,12 +31,18 @@ static void sip_round(struct sip *v)
     v->c = rotl(v->c, 32);
 }
 
+static uint64_t k[2];
+
+static void choose_key(void)
+{
+    rand_fill(k, sizeof k);
+}
+
 /* SipHash-1-3. */
 uint64_t map_hash(struct str key)
 {
-    static uint64_t k[2];
-    if (k[0] == 0)
-        rand_fill(k, sizeof k);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, choose_key);
     struct sip v = {k[0] ^ 0x736f6d6570736575, k[1] ^ 0x646f72616e646f6d, k[0] ^ 0x6c7967656e657261,
                     k[1] ^ 0x7465646279746573};
     size_t i = 0;

@@ -20,10 +20,10 @@ struct map {
     size_t cap, count, used;
 };
 
-void map_fini(struct map *m); /* frees the table, not the values */
-void *map_get(const struct map *m, struct str key);            /* NULL when absent */
-void *map_put(struct map *m, struct str key, void *value);     /* the value replaced, or NULL */
-void *map_remove(struct map *m, struct str key);               /* the value removed, or NULL */
+void map_fini(struct map *m);                              /* frees the table, not the values */
+void *map_get(const struct map *m, struct str key);        /* NULL when absent */
+void *map_put(struct map *m, struct str key, void *value); /* the value replaced, or NULL */
+void *map_remove(struct map *m, struct str key);           /* the value removed, or NULL */
 /* Iteration in no order: start with *at = 0; NULL at the end. Do not put while iterating; removing
  * the entry just returned is fine. */
 void *map_next(const struct map *m, size_t *at, struct str *key);

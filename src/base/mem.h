@@ -8,8 +8,8 @@
 
 #include <stddef.h>
 
-void *mem_alloc(size_t len);                /* never NULL; free with mem_free */
-void *mem_zalloc(size_t len);               /* zeroed */
+void *mem_alloc(size_t len);  /* never NULL; free with mem_free */
+void *mem_zalloc(size_t len); /* zeroed */
 void *mem_realloc(void *p, size_t len);
 char *mem_dupz(const char *s, size_t len); /* copy with a terminating NUL */
 void mem_free(void *p);

@@ -1,4 +1,5 @@
-/* rand: bytes from the kernel. Any thread. Core never calls it: randomness reaches core by its port. */
+/* rand: bytes from the kernel. Any thread. Core never calls it: randomness reaches core by its
+ * port. */
 #ifndef OSTLER_BASE_RAND_H
 #define OSTLER_BASE_RAND_H
 

@@ -22,7 +22,7 @@ struct sm_state {
 
 struct sm {
     const struct sm_state *states;
-    const char *what; /* name of the machine */
+    const char *what;                               /* name of the machine */
     bool (*invariant)(const struct sm *, int prev); /* may be NULL */
     int state;
 };

@@ -84,7 +84,8 @@ bool str_utf8(struct str s);
 size_t str_utf8_len(struct str s);
 /* Largest prefix of at most `max` bytes that does not cut a code point. */
 struct str str_utf8_take(struct str s, size_t max);
-/* Copies into a fixed buffer with terminating NUL; false (and an empty string) when it does not fit. */
+/* Copies into a fixed buffer with terminating NUL; false (and an empty string) when it does not
+ * fit. */
 bool str_copyz(char *dst, size_t cap, struct str s);
 
 #endif

@@ -23,7 +23,7 @@ enum tool_id {
 #define X(name, wire, sandboxed) TOOL_##name,
     TOOL_MAP(X)
 #undef X
-    TOOL_COUNT
+        TOOL_COUNT
 };
 
 enum policy { POLICY_ALLOW, POLICY_ASK, POLICY_AUTO };

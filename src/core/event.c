@@ -1,9 +1,8 @@
 #include "core/event.h"
 
-static const char *const names[EVENT_TYPE_COUNT] = {
-    [EVENT_NONE] = "",
+static const char *const names[EVENT_TYPE_COUNT] = {[EVENT_NONE] = "",
 #define X(name, wire) [EVENT_##name] = wire,
-    EVENT_MAP(X)
+                                                    EVENT_MAP(X)
 #undef X
 };
 

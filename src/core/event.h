@@ -1,7 +1,7 @@
 /* event: the vocabulary of the session log: types, flags, one event as a value.
  *
- * Pure. Names are the wire's (SDK 1.11.0, resources/beta/sessions/events.ts). The numbers are stored:
- * append only, never reorder.
+ * Pure. Names are the wire's (SDK 1.11.0, resources/beta/sessions/events.ts). The numbers are
+ * stored: append only, never reorder.
  */
 #ifndef OSTLER_CORE_EVENT_H
 #define OSTLER_CORE_EVENT_H
@@ -59,16 +59,16 @@ enum event_type {
 #define X(name, wire) EVENT_##name,
     EVENT_MAP(X)
 #undef X
-    EVENT_TYPE_COUNT
+        EVENT_TYPE_COUNT
 };
 
 struct event {
     int64_t seq; /* 1, 2, 3, ... within the session; 0: not appended yet (inbox) */
     enum event_type type;
     struct id id;
-    int64_t processed_us;    /* unix microseconds; 0: null on the wire (queued) */
-    struct str body;         /* the exact JSON text that is served */
-    struct str transcript;   /* private bytes the body does not hold (thinking blocks); or absent */
+    int64_t processed_us;  /* unix microseconds; 0: null on the wire (queued) */
+    struct str body;       /* the exact JSON text that is served */
+    struct str transcript; /* private bytes the body does not hold (thinking blocks); or absent */
 };
 
 const char *event_name(enum event_type t);

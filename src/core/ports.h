@@ -60,26 +60,26 @@ struct model_usage {
 
 enum model_block_type {
     MODEL_TEXT,
-    MODEL_THINKING,  /* thinking or redacted_thinking, kept verbatim in `raw` */
+    MODEL_THINKING, /* thinking or redacted_thinking, kept verbatim in `raw` */
     MODEL_TOOL_USE,
 };
 
 struct model_block {
     enum model_block_type type;
-    struct str text;      /* MODEL_TEXT: decoded */
-    struct str raw;       /* MODEL_THINKING: the block as JSON, to be sent back unchanged */
-    struct str name;      /* MODEL_TOOL_USE */
-    struct str input;     /* MODEL_TOOL_USE: JSON text exactly as received; "{}" when there was none */
+    struct str text;  /* MODEL_TEXT: decoded */
+    struct str raw;   /* MODEL_THINKING: the block as JSON, to be sent back unchanged */
+    struct str name;  /* MODEL_TOOL_USE */
+    struct str input; /* MODEL_TOOL_USE: JSON text exactly as received; "{}" when there was none */
     bool input_malformed; /* input is not a JSON object: the call fails with what was received */
 };
 
 enum model_stop {
-    MODEL_STOP_END,        /* end_turn, stop_sequence */
+    MODEL_STOP_END, /* end_turn, stop_sequence */
     MODEL_STOP_TOOL_USE,
     MODEL_STOP_MAX_TOKENS,
-    MODEL_STOP_PAUSE,      /* the provider wants the same conversation sent again */
+    MODEL_STOP_PAUSE, /* the provider wants the same conversation sent again */
     MODEL_STOP_REFUSAL,
-    MODEL_STOP_CONTEXT,    /* the context window is full */
+    MODEL_STOP_CONTEXT, /* the context window is full */
 };
 
 struct model_result {
@@ -102,9 +102,9 @@ enum model_error_kind {
 
 struct model_failure {
     enum model_error_kind kind;
-    int http_status;        /* 0: none was received */
-    int64_t retry_after_ms; /* 0: not said */
-    char message[256];      /* for people; never holds a secret */
+    int http_status;          /* 0: none was received */
+    int64_t retry_after_ms;   /* 0: not said */
+    char message[256];        /* for people; never holds a secret */
     struct model_usage usage; /* what was spent before it failed */
 };
 
@@ -146,12 +146,12 @@ struct tool_call {
     struct str name;        /* bash, read, write, edit, glob, grep */
     struct str input;       /* JSON object, raw */
     struct str environment; /* the environment's config as JSON */
-    bool first_dispatch;    /* false: it may have been dispatched before a crash: ask, do not rerun */
-    bool sandbox_existed;   /* the log says that the session had a sandbox when this was dispatched */
+    bool first_dispatch;  /* false: it may have been dispatched before a crash: ask, do not rerun */
+    bool sandbox_existed; /* the log says that the session had a sandbox when this was dispatched */
 };
 
 struct tool_outcome {
-    struct str content;        /* text; may be empty */
+    struct str content; /* text; may be empty */
     bool is_error;
     const char *failure_reason; /* out_of_memory, pids, timeout, disk, sandbox_lost, ...; or NULL */
 };

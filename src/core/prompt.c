@@ -36,7 +36,7 @@ static bool is_empty_text(const struct json *block)
 
 static void put_content(struct prompt *p, enum prompt_role role, const struct json *content)
 {
-    json_for_each(block, content) {
+    json_for_each (block, content) {
         if (is_empty_text(block))
             continue; /* providers refuse empty text blocks */
         open_block(p, role);
@@ -65,7 +65,7 @@ static void put_tool_result(struct prompt *p, struct str tool_use_id, const stru
     jw_kz(&w, "type", "tool_result");
     jw_kstr(&w, "tool_use_id", tool_use_id);
     bool some = false;
-    json_for_each(block, json_get(body, "content")) {
+    json_for_each (block, json_get(body, "content")) {
         if (is_empty_text(block))
             continue;
         if (!some) {

@@ -1,11 +1,13 @@
 /* turn: the agent loop of one session thread as a pure function of its log.
  *
  * Pure: no clock, no randomness, no I/O of its own; both reach it in a step. Owned by the session's
- * actor in engine/. The state is what turn_fold() makes of the events; an input (a message, a model's
- * answer, a tool's result, a timer) becomes events, which are folded like any others, and effects to
- * start once the events are durable. First run, resume after a crash, and replay are one code path:
+ * actor in engine/. The state is what turn_fold() makes of the events; an input (a message, a
+ * model's answer, a tool's result, a timer) becomes events, which are folded like any others, and
+ * effects to start once the events are durable. First run, resume after a crash, and replay are one
+ * code path:
  *
- *     events <- react(state, input);  state <- fold(state, events);  effects <- what the state wants
+ *     events <- react(state, input);  state <- fold(state, events);  effects <- what the state
+ * wants
  *
  * If the commit of a step fails, throw the turn away and fold the log again.
  *
@@ -46,7 +48,8 @@ enum call_state {
 struct turn_call {
     struct id id; /* of the tool_use event: the idempotency key */
     enum call_state state;
-    bool sent;    /* dispatched by this process (kept by the engine) */
+    bool sent;      /* dispatched by this process, not reported yet (kept by the engine) */
+    bool recovered; /* came out of the log at load: may have been dispatched before (engine) */
     struct str name, input;
 };
 
@@ -74,13 +77,13 @@ struct turn {
     size_t ncalls;
     struct turn_block *blocks; /* of the response that is streaming */
     size_t nblocks, blocks_cap;
-    struct id request_start;   /* the open span */
-    unsigned attempts;         /* failed attempts at the present request */
-    unsigned rounds;           /* tool rounds of the present turn */
+    struct id request_start; /* the open span */
+    unsigned attempts;       /* failed attempts at the present request */
+    unsigned rounds;         /* tool rounds of the present turn */
     int64_t last_seq, last_us;
-    int64_t requests;          /* finished model requests in the log */
+    int64_t requests; /* finished model requests in the log */
     struct session_usage usage;
-    char stop_reason[8192];    /* JSON of the last idle, or "" while running or never idle */
+    char stop_reason[8192]; /* JSON of the last idle, or "" while running or never idle */
 };
 
 /* One input's worth of work. The caller sets the first part; turn_* fill the rest. */
@@ -88,7 +91,7 @@ struct turn_step {
     struct arena *arena; /* bodies and arrays live here until the commit */
     int64_t now_us;
     const struct rand_port *rand;
-    struct list *inbox;  /* of struct turn_input, in order; processed ones move to `taken` */
+    struct list *inbox; /* of struct turn_input, in order; processed ones move to `taken` */
     struct list *taken;
 
     struct event *events; /* to append, in order */
@@ -96,13 +99,15 @@ struct turn_step {
     /* effects, after the commit */
     bool start_model;
     bool cancel_model;
-    bool cancel_calls;  /* end whatever calls were sent and are not done */
-    int64_t sleep_ms;   /* > 0: call turn_timer() then */
-    int err_code;       /* sticky; `err` says why: the turn must be thrown away */
+    struct id *cancel_calls; /* calls that were dispatched and are wanted no more */
+    size_t ncancel_calls;
+    int64_t sleep_ms; /* > 0: call turn_timer() then */
+    int err_code;     /* sticky; `err` says why: the turn must be thrown away */
     struct err err;
 };
 
-void turn_init(struct turn *t, const struct agent *agent, struct id session_id, struct id thread_id);
+void turn_init(struct turn *t, const struct agent *agent, struct id session_id,
+               struct id thread_id);
 void turn_fini(struct turn *t);
 
 /* Applies one event of the log. */
@@ -122,7 +127,8 @@ void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
                     const struct tool_outcome *o);
 void turn_timer(struct turn *t, struct turn_step *s);
 /* Title, metadata as JSON values (absent: unchanged). */
-void turn_session_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata);
+void turn_session_updated(struct turn *t, struct turn_step *s, struct str title,
+                          struct str metadata);
 /* Archive; only in TURN_IDLE. */
 void turn_terminate(struct turn *t, struct turn_step *s);
 void turn_deleted(struct turn *t, struct turn_step *s);

@@ -254,8 +254,8 @@ void emit_updated(struct turn *t, struct turn_step *s, struct str title, struct 
     end(&m);
 }
 
-/* The body was written with a null processed_at at a fixed place: {"id":..,"type":..,"processed_at":
- * null,...; everything behind it is copied. */
+/* The body was written with a null processed_at at a fixed place:
+ * {"id":..,"type":..,"processed_at": null,...; everything behind it is copied. */
 static struct str fill_processed_at(struct arena *a, struct str body, int64_t us)
 {
     static const char mark[] = "\"processed_at\":null";

@@ -20,8 +20,8 @@ void emit_error(struct turn *t, struct turn_step *s, const char *type, const cha
 void emit_message(struct turn *t, struct turn_step *s, struct id id,
                   const struct model_block *blocks, size_t n);
 void emit_thinking(struct turn *t, struct turn_step *s, struct id id, struct str raw);
-/* permission: "allow", "ask" or "deny"; evaluation: the evaluation object as JSON, or NULL (left out).
- * Returns the event's id. */
+/* permission: "allow", "ask" or "deny"; evaluation: the evaluation object as JSON, or NULL (left
+ * out). Returns the event's id. */
 struct id emit_tool_use(struct turn *t, struct turn_step *s, const struct model_block *b,
                         const char *permission, const char *evaluation);
 struct id emit_custom_tool_use(struct turn *t, struct turn_step *s, const struct model_block *b);

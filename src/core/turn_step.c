@@ -11,8 +11,7 @@ static const char interrupted[] = "Tool execution was interrupted before complet
 
 static struct turn_input *first_of(const struct turn_step *s, enum event_type type)
 {
-    list_for_each(it, s->inbox)
-    {
+    list_for_each (it, s->inbox) {
         struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
         if (in->event.type == type)
             return in;
@@ -131,10 +130,13 @@ static void fail_call(struct turn *t, struct turn_step *s, struct id id, const c
 
 static void close_calls(struct turn *t, struct turn_step *s)
 {
+    if (t->ncalls && !s->cancel_calls)
+        s->cancel_calls = ARENA_ARRAY(s->arena, struct id, LIMIT_TOOL_CALLS_PER_RESPONSE);
     for (size_t i = 0; i < t->ncalls && s->err_code == 0; i++) {
         if (t->calls[i].state == CALL_DONE)
             continue;
-        s->cancel_calls = s->cancel_calls || t->calls[i].sent;
+        if (t->calls[i].sent && s->cancel_calls)
+            s->cancel_calls[s->ncancel_calls++] = t->calls[i].id;
         fail_call(t, s, t->calls[i].id, interrupted);
     }
 }
@@ -414,7 +416,8 @@ void turn_timer(struct turn *t, struct turn_step *s)
     start_request(t, s);
 }
 
-void turn_session_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata)
+void turn_session_updated(struct turn *t, struct turn_step *s, struct str title,
+                          struct str metadata)
 {
     emit_updated(t, s, title, metadata);
 }

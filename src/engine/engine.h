@@ -1,8 +1,8 @@
 /* engine: makes sessions happen: owns running threads, their effects, timers and recovery.
  *
  * Loop thread. One per process. An actor exists in memory only while its session has work; an idle
- * session costs nothing. Every transition commits before its effects start; every append carries the
- * session's epoch, so that a taken-over or archived session refuses it.
+ * session costs nothing. Every transition commits before its effects start; every append carries
+ * the session's epoch, so that a taken-over or archived session refuses it.
  */
 #ifndef OSTLER_ENGINE_ENGINE_H
 #define OSTLER_ENGINE_ENGINE_H
@@ -27,10 +27,12 @@ struct engine_stats {
 };
 
 struct engine *engine_new(const struct engine_config *cfg);
-/* Takes over every session that has work (after a crash or a restart); `done` when all were queued. */
+/* Takes over every session that has work (after a crash or a restart); `done` when all were queued.
+ */
 void engine_start(struct engine *e, void (*done)(void *arg, const struct err *err), void *arg);
-/* Stops: cancels model calls, leaves hands and their calls alone, commits nothing half-way. What was
- * in flight goes on at the next start. `done` when no job of the engine is left in the store. */
+/* Stops: cancels model calls, leaves hands and their calls alone, commits nothing half-way. What
+ * was in flight goes on at the next start. `done` when no job of the engine is left in the store.
+ */
 void engine_close(struct engine *e, void (*done)(void *arg), void *arg);
 void engine_free(struct engine *e);
 
@@ -41,14 +43,14 @@ struct engine_stats engine_stats(const struct engine *e);
 void engine_wake(struct engine *e, struct str session_id);
 
 /* ---- operations on a session that append to its log ----
- * Each runs as one commit; `done` on the loop, with the row as it is afterwards (err->code 0) or the
- * reason. The row's views are valid during the call. */
+ * Each runs as one commit; `done` on the loop, with the row as it is afterwards (err->code 0) or
+ * the reason. The row's views are valid during the call. */
 struct engine_op {
     void (*done)(struct engine_op *op, const struct session_row *row, const struct err *err);
 };
-/* Title and metadata; NULL: leave. title JSON null clears; metadata merges, null values delete. Emits
- * session.updated with what changed, nothing when nothing did. Both nodes must have been validated and
- * live until done. */
+/* Title and metadata; NULL: leave. title JSON null clears; metadata merges, null values delete.
+ * Emits session.updated with what changed, nothing when nothing did. Both nodes must have been
+ * validated and live until done. */
 void engine_session_update(struct engine *e, struct str ws, struct str id, const struct json *title,
                            const struct json *metadata, struct engine_op *op);
 /* INVALID while running. Emits thread_status_terminated, status_terminated. Idempotent. */

@@ -1,8 +1,8 @@
 /* hub: live fan-out of a session's committed events and previews to its subscribers.
  *
  * Loop thread. Frames are encoded once and shared (base/bytes.h). A subscriber gets every event
- * committed after it subscribed, in order, and the previews it asked for; what lies before, it reads
- * from the store. The hub holds no history and nothing for a session without subscribers.
+ * committed after it subscribed, in order, and the previews it asked for; what lies before, it
+ * reads from the store. The hub holds no history and nothing for a session without subscribers.
  */
 #ifndef OSTLER_ENGINE_HUB_H
 #define OSTLER_ENGINE_HUB_H

@@ -1,0 +1,324 @@
+#include "engine/actor.h"
+
+#include "base/log.h"
+
+#include <assert.h>
+
+struct mail *mail_new(enum mail_kind kind)
+{
+    struct mail *m = mem_zalloc(sizeof *m);
+    m->kind = kind;
+    list_init(&m->link);
+    arena_init(&m->arena, LIMIT_MODEL_RESPONSE * 4ul);
+    return m;
+}
+
+void mail_free(struct mail *m)
+{
+    list_remove(&m->link);
+    arena_fini(&m->arena);
+    mem_free(m);
+}
+
+static void input_free(struct turn_input *in)
+{
+    list_remove(&in->link);
+    mem_free((char *)in->event.body.ptr);
+    mem_free(in);
+}
+
+void actor_free(struct actor *a)
+{
+    effects_stop(a);
+    map_remove(&a->engine->actors, id_str(&a->session_id));
+    list_for_each_safe (it, &a->mail)
+        mail_free(LIST_ENTRY(it, struct mail, link));
+    list_for_each_safe (it, &a->inbox)
+        input_free(LIST_ENTRY(it, struct turn_input, link));
+    list_for_each_safe (it, &a->commit.taken)
+        input_free(LIST_ENTRY(it, struct turn_input, link));
+    arena_fini(&a->commit.arena);
+    if (a->turn_live)
+        turn_fini(&a->turn);
+    arena_fini(&a->load.arena);
+    arena_fini(&a->row_arena);
+    buf_fini(&a->system);
+    buf_fini(&a->tools);
+    mem_free(a);
+}
+
+/* ---- loading ---- */
+
+static int load_inbox(struct store_tx *tx, struct load *l, int64_t key, struct err *err)
+{
+    return tx_inbox_list(tx, key, &l->arena, &l->inbox, &l->ninbox, err);
+}
+
+static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
+{
+    struct load *l = CONTAINER_OF(job, struct load, job);
+    struct actor *a = l->actor;
+    arena_reset(&l->arena);
+    if (!l->whole)
+        return load_inbox(tx, l, a->row.key, err);
+    arena_reset(&a->row_arena);
+    int rc = tx_session_get(tx, STR_NONE, id_str(&a->session_id), &a->row_arena, &l->row, err);
+    if (rc == 0 && l->take)
+        rc = tx_session_take(tx, l->row.key, &l->row.epoch, err);
+    struct event_filter all = {.transcript = true};
+    bool more;
+    if (rc == 0)
+        rc = tx_event_list(tx, l->row.key, &all, &l->arena, &l->events, &l->nevents, &more, err);
+    return rc ? rc : load_inbox(tx, l, l->row.key, err);
+}
+
+static void receive_inbox(struct actor *a)
+{
+    struct load *l = &a->load;
+    for (size_t i = 0; i < l->ninbox; i++) {
+        const struct inbox_row *row = &l->inbox[i];
+        if (row->number <= a->inbox_seen)
+            continue;
+        struct turn_input *in = mem_zalloc(sizeof *in);
+        in->number = row->number;
+        in->event = row->event;
+        in->event.body =
+            str_n(mem_dupz(row->event.body.ptr, row->event.body.len), row->event.body.len);
+        in->event.transcript = STR_NONE;
+        list_push(&a->inbox, &in->link);
+        a->inbox_seen = row->number;
+    }
+}
+
+static int receive_session(struct actor *a, struct err *err)
+{
+    struct load *l = &a->load;
+    a->row = l->row;
+    int rc = agent_read(&a->row_arena, a->row.agent, &a->agent, err);
+    if (rc)
+        return rc;
+    buf_clear(&a->system);
+    buf_clear(&a->tools);
+    agent_write_system(&a->agent, &a->system);
+    agent_write_tools(&a->agent, &a->tools);
+    turn_init(&a->turn, &a->agent, a->session_id, a->row.thread_id);
+    a->turn_live = true;
+    for (size_t i = 0; i < l->nevents && rc == 0; i++)
+        rc = turn_fold(&a->turn, &l->events[i], err);
+    a->turn.usage = a->row.usage;
+    for (size_t i = 0; i < a->turn.ncalls; i++)
+        a->turn.calls[i].recovered = a->turn.calls[i].state == CALL_READY;
+    a->sandbox_at_load = a->row.has_sandbox;
+    if (rc == 0 && a->turn.last_seq != a->row.last_seq)
+        rc = err_set(err, ERR_CORRUPT, "log ends at %lld, its head says %lld",
+                     (long long)a->turn.last_seq, (long long)a->row.last_seq);
+    a->fresh = true;
+    return rc;
+}
+
+static void load_done(struct store_job *job, const struct err *err)
+{
+    struct load *l = CONTAINER_OF(job, struct load, job);
+    struct actor *a = l->actor;
+    struct engine *e = a->engine;
+    struct err why = *err;
+    if (e->closing) {
+        engine_job_done(e);
+        return;
+    }
+    if (why.code == 0 && l->whole)
+        (void)receive_session(a, &why);
+    if (why.code == 0)
+        receive_inbox(a);
+    arena_reset(&l->arena);
+    a->state = ACTOR_READY;
+    if (why.code)
+        actor_give_up(a, &why);
+    else
+        actor_tick(a);
+    engine_job_done(e);
+}
+
+static void load_start(struct actor *a, bool whole, bool take)
+{
+    struct engine *e = a->engine;
+    struct load *l = &a->load;
+    l->actor = a;
+    l->whole = whole;
+    l->take = take;
+    l->job.fn = load_fn;
+    l->job.done = load_done;
+    a->state = whole ? ACTOR_LOADING : ACTOR_READING;
+    a->woken = false;
+    e->jobs++;
+    (take ? e->cfg.store.write : e->cfg.store.read)(e->cfg.store.self, &l->job);
+}
+
+struct actor *actor_get(struct engine *e, struct str session_id, bool take)
+{
+    struct actor *a = map_get(&e->actors, session_id);
+    if (a)
+        return a;
+    a = mem_zalloc(sizeof *a);
+    a->engine = e;
+    a->session_id = id_from(session_id);
+    arena_init(&a->row_arena, LIMIT_JSON_ARENA);
+    arena_init(&a->load.arena, LIMIT_PROMPT * 4ul);
+    arena_init(&a->commit.arena, LIMIT_PROMPT * 4ul);
+    buf_init(&a->system, LIMIT_HTTP_BODY);
+    buf_init(&a->tools, LIMIT_HTTP_BODY);
+    list_init(&a->inbox);
+    list_init(&a->mail);
+    list_init(&a->commit.taken);
+    map_put(&e->actors, id_str(&a->session_id), a);
+    load_start(a, true, take);
+    return a;
+}
+
+void actor_give_up(struct actor *a, const struct err *err)
+{
+    if (err->code != ERR_NOT_FOUND)
+        log_line(LOG_ERROR, "cannot work on a session", "session", a->session_id.z, "error",
+                 err->msg, NULL);
+    list_for_each_safe (it, &a->mail) {
+        struct mail *m = LIST_ENTRY(it, struct mail, link);
+        if (m->kind == MAIL_OP)
+            op_answer(m, NULL, err);
+    }
+    actor_free(a);
+}
+
+/* ---- working ---- */
+
+void actor_post(struct actor *a, struct mail *m)
+{
+    list_push(&a->mail, &m->link);
+    actor_tick(a);
+}
+
+static void apply_tool_done(struct actor *a, struct mail *m)
+{
+    struct commit *c = &a->commit;
+    struct turn_call *call = turn_find_call(&a->turn, id_str(&m->tool_use_id));
+    if (call)
+        call->sent = false;
+    turn_tool_done(&a->turn, &c->step, id_str(&m->tool_use_id), &m->outcome);
+    if (c->nacks < COUNT_OF(c->acks))
+        c->acks[c->nacks++] = m->tool_use_id;
+}
+
+static void apply_mail(struct actor *a, struct mail *m)
+{
+    struct turn_step *s = &a->commit.step;
+    switch (m->kind) {
+    case MAIL_MODEL_DONE: turn_model_done(&a->turn, s, &m->result); break;
+    case MAIL_MODEL_FAILED: turn_model_failed(&a->turn, s, &m->failure); break;
+    case MAIL_TOOL_DONE: apply_tool_done(a, m); break;
+    case MAIL_TIMER: turn_timer(&a->turn, s); break;
+    case MAIL_OP: break;
+    }
+}
+
+/* What happened, in the order it happened; operations wait for a quiet moment. */
+static void apply_inputs(struct actor *a)
+{
+    struct turn_step *s = &a->commit.step;
+    if (a->fresh) {
+        a->fresh = false;
+        turn_recover(&a->turn, s);
+    }
+    list_for_each_safe (it, &a->mail) {
+        struct mail *m = LIST_ENTRY(it, struct mail, link);
+        if (m->kind == MAIL_OP)
+            continue;
+        if (s->err_code == 0)
+            apply_mail(a, m);
+        mail_free(m);
+    }
+    if (s->err_code == 0 && !list_empty(&a->inbox))
+        turn_inbox(&a->turn, s);
+}
+
+static struct mail *first_op(struct actor *a)
+{
+    return list_empty(&a->mail) ? NULL : LIST_ENTRY(a->mail.next, struct mail, link);
+}
+
+static bool has_effects(const struct turn_step *s)
+{
+    return s->nevents || s->start_model || s->sleep_ms > 0;
+}
+
+static bool at_rest(const struct actor *a)
+{
+    enum turn_phase p = turn_phase(&a->turn);
+    return (p == TURN_IDLE || p == TURN_DEAD) && list_empty(&a->mail) && !a->woken;
+}
+
+/* Calls that the log holds open and this process has not dispatched: after a crash. */
+static bool has_unsent_calls(const struct actor *a)
+{
+    if (turn_phase(&a->turn) != TURN_TOOLS)
+        return false;
+    for (size_t i = 0; i < a->turn.ncalls; i++)
+        if (a->turn.calls[i].state == CALL_READY && !a->turn.calls[i].sent)
+            return true;
+    return false;
+}
+
+static void rest(struct actor *a)
+{
+    struct engine *e = a->engine;
+    if (a->row.has_sandbox)
+        e->cfg.sandbox.idle(e->cfg.sandbox.self, id_str(&a->session_id));
+    actor_free(a);
+}
+
+/* One round in READY. Returns false when the actor is gone or has to wait. */
+static bool step(struct actor *a)
+{
+    if (a->woken) {
+        load_start(a, false, false);
+        return false;
+    }
+    commit_begin(a);
+    bool was_fresh = a->fresh;
+    apply_inputs(a);
+    struct turn_step *s = &a->commit.step;
+    struct mail *op;
+    while (s->err_code == 0 && !has_effects(s) && (op = first_op(a))) {
+        list_remove(&op->link);
+        if (op_apply(a, op))
+            break;
+    }
+    if (s->err_code) {
+        struct err why = s->err;
+        actor_give_up(a, &why);
+        return false;
+    }
+    if (has_effects(s) || a->commit.delete_row) {
+        commit_submit(a);
+        return false;
+    }
+    if (was_fresh && has_unsent_calls(a)) {
+        if (!a->row.has_sandbox) {
+            commit_mark_sandbox(a);
+            return false;
+        }
+        effects_start(a);
+    }
+    commit_drop(a);
+    if (at_rest(a)) {
+        rest(a);
+        return false;
+    }
+    return !list_empty(&a->mail) || a->woken;
+}
+
+void actor_tick(struct actor *a)
+{
+    if (a->engine->closing)
+        return;
+    while (a->state == ACTOR_READY && step(a))
+        ;
+}

@@ -1,0 +1,124 @@
+/* actor: one session that has work, in memory. Private to engine/.
+ *
+ * Loop thread. Made by engine_wake(), an operation or recovery; freed when the session rests and
+ * nothing is left to do. Inputs arrive as mail and wait while a commit is in flight:
+ *
+ *     LOADING --> READY <--> COMMITTING
+ *        |          |
+ *        +--> READING (inbox) --> READY
+ */
+#ifndef OSTLER_ENGINE_ACTOR_H
+#define OSTLER_ENGINE_ACTOR_H
+
+#include "base/map.h"
+#include "core/turn.h"
+#include "engine/engine.h"
+
+enum actor_state { ACTOR_LOADING, ACTOR_READY, ACTOR_READING, ACTOR_COMMITTING };
+
+enum mail_kind { MAIL_MODEL_DONE, MAIL_MODEL_FAILED, MAIL_TOOL_DONE, MAIL_TIMER, MAIL_OP };
+
+enum op_kind { OP_UPDATE, OP_ARCHIVE, OP_DELETE };
+
+struct mail {
+    struct list link;
+    enum mail_kind kind;
+    struct arena arena; /* owns what the views below point at */
+    struct model_result result;
+    struct model_failure failure;
+    struct id tool_use_id;
+    struct tool_outcome outcome;
+    enum op_kind op_kind;
+    struct engine_op *op;
+    struct id workspace_id;
+    const struct json *title, *metadata;
+};
+
+/* Reading from the store: the whole session, or just its inbox. */
+struct load {
+    struct store_job job;
+    struct actor *actor;
+    struct arena arena;
+    bool take, whole;
+    struct session_row row;
+    struct event *events;
+    size_t nevents;
+    struct inbox_row *inbox;
+    size_t ninbox;
+};
+
+struct commit {
+    struct store_job job;
+    struct actor *actor;
+    struct arena arena;
+    struct turn_step step;
+    struct list taken;
+    struct session_append append;
+    struct session_row row; /* written too when update_row */
+    bool update_row, delete_row, mark_sandbox;
+    struct mail *op;                               /* answered after the commit */
+    struct id acks[LIMIT_TOOL_CALLS_PER_RESPONSE]; /* results that this commit makes durable */
+    size_t nacks;
+};
+
+struct actor {
+    struct engine *engine;
+    struct id session_id; /* the map's key */
+    enum actor_state state;
+    bool turn_live, fresh, woken;
+    bool sandbox_at_load; /* what the log's head said when it was read */
+    struct arena row_arena;
+    struct session_row row;
+    struct agent agent;
+    struct turn turn;
+    struct buf system, tools;
+    struct list inbox; /* struct turn_input */
+    int64_t inbox_seen;
+    struct list mail; /* struct mail */
+    struct load load;
+    struct commit commit;
+    struct model_call *call;
+    struct port_timer *timer;
+    unsigned commit_failures;
+};
+
+struct engine {
+    struct engine_config cfg;
+    struct hub *hub;
+    struct map actors;
+    struct engine_stats stats;
+    struct list runs; /* tool calls in flight: struct tool_run */
+    size_t jobs;      /* store jobs in flight */
+    bool closing;
+    void (*closed)(void *arg);
+    void *closed_arg;
+};
+
+/* Finds or makes the actor; a new one starts loading. `take`: bump the epoch first. */
+struct actor *actor_get(struct engine *e, struct str session_id, bool take);
+void actor_tick(struct actor *a);
+void actor_free(struct actor *a);
+struct mail *mail_new(enum mail_kind kind);
+void mail_free(struct mail *m);
+void actor_post(struct actor *a, struct mail *m);
+/* The session cannot be worked on: answers its operations with `err` and lets go of it. */
+void actor_give_up(struct actor *a, const struct err *err);
+
+/* commit.c */
+void commit_begin(struct actor *a); /* a fresh step in a->commit */
+void commit_submit(struct actor *a);
+void commit_drop(struct actor *a); /* nothing to write: frees the step */
+void commit_mark_sandbox(struct actor *a);
+void engine_job_done(struct engine *e);
+
+/* effects.c: what happens after a commit */
+void effects_start(struct actor *a);
+void effects_stop(struct actor *a); /* cancels the model call and the timer */
+void effects_free_runs(struct engine *e);
+
+/* ops.c */
+/* Turns an operation into events in the step, or answers it at once (returns false). */
+bool op_apply(struct actor *a, struct mail *m);
+void op_answer(struct mail *m, const struct session_row *row, const struct err *err);
+
+#endif

@@ -1,0 +1,242 @@
+#include "engine/actor.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+
+enum { RETRY_MIN_MS = 200, RETRY_MAX_MS = 5000 };
+
+void commit_begin(struct actor *a)
+{
+    struct commit *c = &a->commit;
+    struct engine *e = a->engine;
+    c->actor = a;
+    c->step = (struct turn_step){.arena = &c->arena,
+                                 .now_us = e->cfg.clock.unix_us(e->cfg.clock.self),
+                                 .rand = &e->cfg.rand,
+                                 .inbox = &a->inbox,
+                                 .taken = &c->taken};
+    c->update_row = c->delete_row = c->mark_sandbox = false;
+    c->op = NULL;
+    c->nacks = 0;
+}
+
+/* Tool results that are durable, or that nobody waits for any more: the hand may forget them. */
+static void acknowledge(struct actor *a)
+{
+    struct sandbox_port *sandbox = &a->engine->cfg.sandbox;
+    for (size_t i = 0; i < a->commit.nacks; i++)
+        sandbox->ack(sandbox->self, id_str(&a->session_id), id_str(&a->commit.acks[i]));
+    a->commit.nacks = 0;
+}
+
+void commit_drop(struct actor *a)
+{
+    acknowledge(a);
+    list_for_each_safe (it, &a->commit.taken) {
+        struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
+        list_remove(&in->link);
+        mem_free((char *)in->event.body.ptr);
+        mem_free(in);
+    }
+    arena_reset(&a->commit.arena);
+}
+
+static int commit_fn(struct store_tx *tx, struct store_job *job, struct err *err)
+{
+    struct commit *c = CONTAINER_OF(job, struct commit, job);
+    if (c->delete_row)
+        return tx_session_delete(tx, c->append.key, err);
+    int rc = tx_session_append(tx, &c->append, err);
+    if (rc == 0 && c->update_row)
+        rc = tx_session_update(tx, &c->row, err);
+    return rc;
+}
+
+static void send_again(void *arg)
+{
+    struct actor *a = arg;
+    a->timer = NULL;
+    a->engine->jobs++;
+    a->engine->cfg.store.write(a->engine->cfg.store.self, &a->commit.job);
+}
+
+/* The disk is full, say. Nothing of the step has left this process: it is tried again, as it is. */
+static void retry(struct actor *a, const struct err *err)
+{
+    struct engine *e = a->engine;
+    if (a->commit_failures++ == 0)
+        log_line(LOG_ERROR, "cannot commit; trying again until it works", "session",
+                 a->session_id.z, "error", err->msg, NULL);
+    int64_t delay_ms = (int64_t)RETRY_MIN_MS << (a->commit_failures < 6 ? a->commit_failures : 6);
+    if (delay_ms > RETRY_MAX_MS)
+        delay_ms = RETRY_MAX_MS;
+    if (a->timer)
+        e->cfg.clock.cancel(e->cfg.clock.self, a->timer);
+    a->timer = e->cfg.clock.start(e->cfg.clock.self, delay_ms, send_again, a);
+}
+
+static void remember(struct actor *a)
+{
+    struct commit *c = &a->commit;
+    a->commit_failures = 0;
+    a->row.last_seq = a->turn.last_seq;
+    a->row.last_processed_us = a->turn.last_us;
+    if (c->append.set_status) {
+        a->row.status = c->append.status;
+        a->row.usage = c->append.usage;
+        a->row.updated_us = c->append.updated_us;
+        a->row.stop_reason = a->turn.stop_reason[0] ? str_z(a->turn.stop_reason) : STR_NONE;
+    }
+    if (c->append.set_sandbox)
+        a->row.has_sandbox = true;
+    if (c->update_row) {
+        /* The views of the new row live in the step's arena. */
+        a->row.title = str_some(c->row.title) ? arena_str(&a->row_arena, c->row.title) : STR_NONE;
+        a->row.metadata = arena_str(&a->row_arena, c->row.metadata);
+        a->row.archived_us = c->row.archived_us;
+    }
+}
+
+static bool wants_first_sandbox(const struct actor *a)
+{
+    if (a->row.has_sandbox || turn_phase(&a->turn) != TURN_TOOLS)
+        return false;
+    for (size_t i = 0; i < a->turn.ncalls; i++)
+        if (a->turn.calls[i].state == CALL_READY)
+            return true;
+    return false;
+}
+
+static void count_turns(struct engine *e, const struct turn_step *s)
+{
+    for (size_t i = 0; i < s->nevents; i++)
+        e->stats.turns += s->events[i].type == EVENT_SESSION_STATUS_IDLE;
+}
+
+static void finish(struct actor *a)
+{
+    struct commit *c = &a->commit;
+    struct engine *e = a->engine;
+    if (c->delete_row)
+        e->cfg.sandbox.destroy(e->cfg.sandbox.self, id_str(&a->session_id), true);
+    else if (a->row.archived_us && c->update_row)
+        e->cfg.sandbox.destroy(e->cfg.sandbox.self, id_str(&a->session_id), false);
+    if (c->op)
+        op_answer(TAKE_PTR(c->op), c->delete_row ? NULL : &a->row, &(struct err){0});
+    if (c->delete_row) {
+        commit_drop(a);
+        actor_give_up(a, &(struct err){.code = ERR_NOT_FOUND, .msg = "session not found"});
+        return;
+    }
+    effects_start(a);
+    commit_drop(a);
+    a->state = ACTOR_READY;
+    actor_tick(a);
+}
+
+static void commit_done(struct store_job *job, const struct err *err)
+{
+    struct commit *c = CONTAINER_OF(job, struct commit, job);
+    struct actor *a = c->actor;
+    struct engine *e = a->engine;
+    if (e->closing) {
+        if (c->op) {
+            struct err closing = {.code = ERR_UNAVAILABLE, .msg = "the server is shutting down"};
+            op_answer(TAKE_PTR(c->op), err->code == 0 && !c->delete_row ? &a->row : NULL,
+                      err->code == 0 ? err : &closing);
+        }
+        engine_job_done(e);
+        return;
+    }
+    if (err->code == ERR_FENCED || err->code == ERR_NOT_FOUND) {
+        if (c->op)
+            op_answer(TAKE_PTR(c->op), NULL, err);
+        actor_give_up(a, err);
+    } else if (err->code) {
+        retry(a, err);
+    } else {
+        if (!c->mark_sandbox) {
+            remember(a);
+            hub_publish(e->hub, id_str(&a->session_id), c->step.events, c->step.nevents);
+            count_turns(e, &c->step);
+        } else {
+            a->row.has_sandbox = true;
+        }
+        if (!c->mark_sandbox && wants_first_sandbox(a))
+            commit_mark_sandbox(a);
+        else
+            finish(a);
+    }
+    engine_job_done(e);
+}
+
+static void submit(struct actor *a)
+{
+    a->state = ACTOR_COMMITTING;
+    a->commit.job.fn = commit_fn;
+    a->commit.job.done = commit_done;
+    a->engine->jobs++;
+    a->engine->cfg.store.write(a->engine->cfg.store.self, &a->commit.job);
+}
+
+/* Before the first call of a session is dispatched, the log's head says that a sandbox may exist:
+ * after a crash, "no hand" then means "unknown outcome" instead of "never ran". Once per session.
+ */
+void commit_mark_sandbox(struct actor *a)
+{
+    struct commit *c = &a->commit;
+    c->mark_sandbox = true;
+    c->update_row = false;
+    c->append = (struct session_append){.key = a->row.key,
+                                        .epoch = a->row.epoch,
+                                        .base_seq = a->turn.last_seq,
+                                        .set_sandbox = true};
+    submit(a);
+}
+
+static enum session_status status_of(enum turn_phase p)
+{
+    switch (p) {
+    case TURN_MODEL:
+    case TURN_TOOLS: return SESSION_RUNNING;
+    case TURN_BACKOFF: return SESSION_RESCHEDULING;
+    case TURN_DEAD: return SESSION_TERMINATED;
+    case TURN_IDLE: break;
+    }
+    return SESSION_IDLE;
+}
+
+static void list_taken(struct commit *c)
+{
+    size_t n = 0;
+    list_for_each (it, &c->taken)
+        n++;
+    int64_t *numbers = n ? ARENA_ARRAY(&c->arena, int64_t, n) : NULL;
+    size_t i = 0;
+    if (numbers)
+        list_for_each (it, &c->taken)
+            numbers[i++] = LIST_ENTRY(it, struct turn_input, link)->number;
+    c->append.inbox_done = numbers;
+    c->append.ninbox_done = i;
+}
+
+void commit_submit(struct actor *a)
+{
+    struct commit *c = &a->commit;
+    c->append = (struct session_append){
+        .key = a->row.key,
+        .epoch = a->row.epoch,
+        .base_seq = a->row.last_seq,
+        .events = c->step.events,
+        .nevents = c->step.nevents,
+        .set_status = true,
+        .status = status_of(turn_phase(&a->turn)),
+        .stop_reason =
+            a->turn.stop_reason[0] ? arena_str(&c->arena, str_z(a->turn.stop_reason)) : STR_NONE,
+        .usage = a->turn.usage,
+        .updated_us = c->step.now_us,
+    };
+    list_taken(c);
+    submit(a);
+}

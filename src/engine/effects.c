@@ -1,0 +1,211 @@
+/* What a durable step sets off: the model, the tools, the timer. */
+#include "engine/actor.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+
+/* ---- model ---- */
+
+static int64_t now_us(const struct actor *a)
+{
+    return a->engine->cfg.clock.unix_us(a->engine->cfg.clock.self);
+}
+
+static const struct turn_block *preview(struct actor *a, size_t index, enum model_block_type type)
+{
+    bool fresh;
+    const struct turn_block *b =
+        turn_preview(&a->turn, index, type, now_us(a), &a->engine->cfg.rand, &fresh);
+    if (b && fresh)
+        hub_preview_start(a->engine->hub, id_str(&a->session_id),
+                          type == MODEL_TEXT ? EVENT_AGENT_MESSAGE : EVENT_AGENT_THINKING,
+                          id_str(&b->event_id));
+    return b;
+}
+
+static void on_block_start(void *arg, size_t index, enum model_block_type type)
+{
+    if (type == MODEL_THINKING)
+        preview(arg, index, type); /* a text block is announced with its first text */
+}
+
+static void on_text(void *arg, size_t index, struct str text)
+{
+    struct actor *a = arg;
+    if (text.len == 0)
+        return;
+    const struct turn_block *b = preview(a, index, MODEL_TEXT);
+    if (b)
+        hub_preview_text(a->engine->hub, id_str(&a->session_id), id_str(&b->event_id),
+                         b->content_index, text);
+}
+
+static void copy_block(struct arena *to, struct model_block *b)
+{
+    b->text = arena_str(to, b->text);
+    b->raw = arena_str(to, b->raw);
+    b->name = arena_str(to, b->name);
+    b->input = arena_str(to, b->input);
+}
+
+static void on_done(void *arg, const struct model_result *r)
+{
+    struct actor *a = arg;
+    a->call = NULL;
+    struct mail *m = mail_new(MAIL_MODEL_DONE);
+    m->result = *r;
+    struct model_block *blocks = ARENA_ARRAY(&m->arena, struct model_block, r->nblocks + 1);
+    for (size_t i = 0; blocks && i < r->nblocks; i++) {
+        blocks[i] = r->blocks[i];
+        copy_block(&m->arena, &blocks[i]);
+    }
+    m->result.blocks = blocks;
+    if (str_some(r->refusal_category))
+        m->result.refusal_category = arena_str(&m->arena, r->refusal_category);
+    if (str_some(r->refusal_explanation))
+        m->result.refusal_explanation = arena_str(&m->arena, r->refusal_explanation);
+    if (m->arena.failed) {
+        m->kind = MAIL_MODEL_FAILED;
+        m->failure = (struct model_failure){.kind = MODEL_ERR_FAILED, .usage = r->usage};
+        snprintf(m->failure.message, sizeof m->failure.message, "The model's answer is too large.");
+    }
+    actor_post(a, m);
+}
+
+static void on_failed(void *arg, const struct model_failure *f)
+{
+    struct actor *a = arg;
+    a->call = NULL;
+    a->engine->stats.model_failures++;
+    log_line(LOG_WARN, "model request failed", "session", a->session_id.z, "error", f->message,
+             NULL);
+    struct mail *m = mail_new(MAIL_MODEL_FAILED);
+    m->failure = *f;
+    actor_post(a, m);
+}
+
+static void start_model(struct actor *a)
+{
+    static const struct model_callbacks callbacks = {
+        .block_start = on_block_start, .text_delta = on_text, .done = on_done, .failed = on_failed};
+    struct engine *e = a->engine;
+    struct model_request req;
+    struct err err;
+    if (turn_request(&a->turn, buf_view(&a->system), buf_view(&a->tools), &req, &err)) {
+        struct mail *m = mail_new(MAIL_MODEL_FAILED);
+        m->failure.kind = MODEL_ERR_CONTEXT;
+        snprintf(m->failure.message, sizeof m->failure.message, "%.*s",
+                 (int)sizeof m->failure.message - 1, err.msg);
+        list_push(&a->mail, &m->link); /* the tick that follows finds it */
+        return;
+    }
+    e->stats.model_requests++;
+    a->call = e->cfg.model.start(e->cfg.model.self, &req, &callbacks, a);
+}
+
+/* ---- tools ---- */
+
+/* Outlives the actor: a call may end after its session was given up. */
+struct tool_run {
+    struct list link;
+    struct engine *engine;
+    struct id session_id, tool_use_id;
+};
+
+static void on_tool_done(void *arg, const struct tool_outcome *o)
+{
+    struct tool_run *run = arg;
+    struct engine *e = run->engine;
+    struct actor *a = map_get(&e->actors, id_str(&run->session_id));
+    if (!a && !e->closing)
+        e->cfg.sandbox.ack(e->cfg.sandbox.self, id_str(&run->session_id),
+                           id_str(&run->tool_use_id)); /* interrupted: nobody waits for it */
+    if (a && !e->closing) {
+        struct mail *m = mail_new(MAIL_TOOL_DONE);
+        m->tool_use_id = run->tool_use_id;
+        m->outcome = *o;
+        m->outcome.content = arena_str(&m->arena, o->content);
+        actor_post(a, m);
+    }
+    list_remove(&run->link);
+    mem_free(run);
+}
+
+void effects_free_runs(struct engine *e)
+{
+    struct list *it;
+    while ((it = list_pop(&e->runs)))
+        mem_free(LIST_ENTRY(it, struct tool_run, link));
+}
+
+static void run_call(struct actor *a, struct turn_call *c)
+{
+    struct engine *e = a->engine;
+    struct tool_run *run = mem_zalloc(sizeof *run);
+    *run = (struct tool_run){.engine = e, .session_id = a->session_id, .tool_use_id = c->id};
+    list_push(&e->runs, &run->link);
+    struct tool_call call = {
+        .session_id = id_str(&a->session_id),
+        .tool_use_id = id_str(&c->id),
+        .name = c->name,
+        .input = c->input,
+        .environment = a->row.environment,
+        .first_dispatch = !c->recovered,
+        .sandbox_existed = c->recovered ? a->sandbox_at_load : a->row.has_sandbox,
+    };
+    c->sent = true;
+    e->stats.tool_calls += !c->recovered;
+    e->cfg.sandbox.run(e->cfg.sandbox.self, &call, on_tool_done, run);
+}
+
+static void run_calls(struct actor *a)
+{
+    if (turn_phase(&a->turn) != TURN_TOOLS)
+        return;
+    for (size_t i = 0; i < a->turn.ncalls; i++)
+        if (a->turn.calls[i].state == CALL_READY && !a->turn.calls[i].sent)
+            run_call(a, &a->turn.calls[i]);
+}
+
+/* ---- timer ---- */
+
+static void on_timer(void *arg)
+{
+    struct actor *a = arg;
+    a->timer = NULL;
+    actor_post(a, mail_new(MAIL_TIMER));
+}
+
+static void stop_timer(struct actor *a)
+{
+    struct engine *e = a->engine;
+    if (a->timer)
+        e->cfg.clock.cancel(e->cfg.clock.self, TAKE_PTR(a->timer));
+}
+
+void effects_start(struct actor *a)
+{
+    struct engine *e = a->engine;
+    struct turn_step *s = &a->commit.step;
+    if (s->cancel_model && a->call)
+        e->cfg.model.cancel(e->cfg.model.self, TAKE_PTR(a->call));
+    for (size_t i = 0; i < s->ncancel_calls; i++)
+        e->cfg.sandbox.cancel(e->cfg.sandbox.self, id_str(&a->session_id),
+                              id_str(&s->cancel_calls[i]));
+    if (turn_phase(&a->turn) != TURN_BACKOFF)
+        stop_timer(a);
+    if (s->sleep_ms > 0 && turn_phase(&a->turn) == TURN_BACKOFF)
+        a->timer = e->cfg.clock.start(e->cfg.clock.self, s->sleep_ms, on_timer, a);
+    if (s->start_model && turn_phase(&a->turn) == TURN_MODEL)
+        start_model(a);
+    run_calls(a);
+}
+
+void effects_stop(struct actor *a)
+{
+    struct engine *e = a->engine;
+    if (a->call)
+        e->cfg.model.cancel(e->cfg.model.self, TAKE_PTR(a->call));
+    stop_timer(a);
+}

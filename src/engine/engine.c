@@ -1,0 +1,131 @@
+#include "engine/actor.h"
+
+#include "base/log.h"
+
+struct engine *engine_new(const struct engine_config *cfg)
+{
+    struct engine *e = mem_zalloc(sizeof *e);
+    e->cfg = *cfg;
+    e->hub = hub_new();
+    list_init(&e->runs);
+    return e;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e)
+        return;
+    effects_free_runs(e);
+    map_fini(&e->actors);
+    hub_free(e->hub);
+    mem_free(e);
+}
+
+struct hub *engine_hub(struct engine *e)
+{
+    return e->hub;
+}
+
+struct engine_stats engine_stats(const struct engine *e)
+{
+    struct engine_stats s = e->stats;
+    s.actors = (int64_t)e->actors.count;
+    return s;
+}
+
+void engine_wake(struct engine *e, struct str session_id)
+{
+    if (e->closing)
+        return; /* it is in the inbox: the next start finds it */
+    /* A load that begins now sees what is committed; one that runs already may not. */
+    bool known = map_get(&e->actors, session_id) != NULL;
+    struct actor *a = actor_get(e, session_id, false);
+    a->woken = a->woken || known;
+    actor_tick(a);
+}
+
+/* ---- recovery at start ---- */
+
+struct scan {
+    struct store_job job;
+    struct engine *e;
+    struct arena arena;
+    struct id *ids;
+    size_t n;
+    void (*done)(void *arg, const struct err *err);
+    void *arg;
+};
+
+static int scan_read(struct store_tx *tx, struct store_job *job, struct err *err)
+{
+    struct scan *s = CONTAINER_OF(job, struct scan, job);
+    return tx_session_active(tx, &s->arena, &s->ids, &s->n, err);
+}
+
+static void scan_done(struct store_job *job, const struct err *err)
+{
+    struct scan *s = CONTAINER_OF(job, struct scan, job);
+    struct engine *e = s->e;
+    for (size_t i = 0; err->code == 0 && i < s->n && !e->closing; i++) {
+        log_line(LOG_INFO, "taking up a session again", "session", s->ids[i].z, NULL);
+        e->stats.resumed++;
+        actor_get(e, id_str(&s->ids[i]), true);
+    }
+    s->done(s->arg, err);
+    arena_fini(&s->arena);
+    mem_free(s);
+    engine_job_done(e);
+}
+
+void engine_start(struct engine *e, void (*done)(void *arg, const struct err *err), void *arg)
+{
+    struct scan *s = mem_zalloc(sizeof *s);
+    s->e = e;
+    s->done = done;
+    s->arg = arg;
+    s->job.fn = scan_read;
+    s->job.done = scan_done;
+    arena_init(&s->arena, 64ul << 20);
+    e->jobs++;
+    e->cfg.store.read(e->cfg.store.self, &s->job);
+}
+
+/* ---- closing ---- */
+
+static void finish_close(struct engine *e)
+{
+    if (!e->closing || e->jobs || !e->closed)
+        return;
+    size_t at = 0;
+    struct actor *a;
+    while ((a = map_next(&e->actors, &at, NULL)))
+        actor_free(a);
+    void (*closed)(void *) = TAKE_PTR(e->closed);
+    closed(e->closed_arg);
+}
+
+void engine_job_done(struct engine *e)
+{
+    e->jobs--;
+    finish_close(e);
+}
+
+void engine_close(struct engine *e, void (*done)(void *arg), void *arg)
+{
+    static const struct err closing = {.code = ERR_UNAVAILABLE,
+                                       .msg = "the server is shutting down"};
+    e->closing = true;
+    e->closed = done;
+    e->closed_arg = arg;
+    size_t at = 0;
+    struct actor *a;
+    while ((a = map_next(&e->actors, &at, NULL))) {
+        effects_stop(a);
+        list_for_each_safe (it, &a->mail) {
+            struct mail *m = LIST_ENTRY(it, struct mail, link);
+            if (m->kind == MAIL_OP)
+                op_answer(m, NULL, &closing);
+        }
+    }
+    finish_close(e);
+}
