@@ -1,10 +1,10 @@
 /* store: durable state: typed operations inside transactions, one interface for every database.
  *
- * A job (core/ports.h) is a function that runs in a transaction on a store thread: writes on the one
- * writer thread, many to a commit (group commit; each write in its own savepoint), reads on a few
- * reader threads, each on one snapshot. `done` is posted to the loop after the commit is durable.
- * The typed operations below are called only from inside a job. Strings they return live in the
- * arena given to them. All times are unix microseconds; 0 means null.
+ * A job (core/ports.h) is a function that runs in a transaction on a store thread: writes on the
+ * one writer thread, many to a commit (group commit; each write in its own savepoint), reads on a
+ * few reader threads, each on one snapshot. `done` is posted to the loop after the commit is
+ * durable. The typed operations below are called only from inside a job. Strings they return live
+ * in the arena given to them. All times are unix microseconds; 0 means null.
  */
 #ifndef OSTLER_STORE_STORE_H
 #define OSTLER_STORE_STORE_H
@@ -19,17 +19,19 @@ struct loop;
 struct store;
 
 struct store_config {
-    const char *dir;    /* data directory: holds ostler.db, blobs/ */
-    int readers;        /* 0: default 2 */
-    bool no_fsync;      /* tests only: synchronous=OFF */
+    const char *dir; /* data directory: holds ostler.db, blobs/ */
+    int readers;     /* 0: default 2 */
+    bool no_fsync;   /* tests only: synchronous=OFF */
 };
 
-/* Opens or creates, migrates (each migration in one transaction; a database from a newer version is
- * refused with a message), starts the threads. READ_ONLY, NO_SPACE, CORRUPT, IO, BUSY as CONFLICT. */
+/* Opens or creates, migrates (each migration in one transaction; PRECONDITION with a message for a
+ * database from a newer version), starts the writer. READ_ONLY, NO_SPACE, CORRUPT, IO; CONFLICT
+ * when another process keeps the database locked. */
 int store_open(struct loop *l, const struct store_config *cfg, struct store **out,
                struct err *err) MUST_USE;
-/* Lets queued jobs finish, stops the threads, checkpoints, frees. Blocks; loop thread, at exit. Jobs
- * whose done was not delivered yet are delivered before it returns. */
+/* Lets queued jobs finish, stops the threads, checkpoints, frees. Blocks; loop thread, at exit.
+ * Jobs whose done was not delivered yet are delivered before it returns; jobs that those submit end
+ * with CANCELED. */
 void store_close(struct store *s);
 struct store_port store_port(struct store *s);
 void store_stats(const struct store *s, int64_t *commits, int64_t *writes, int64_t *queued);
@@ -55,11 +57,15 @@ int tx_key_revoke(struct store_tx *tx, struct str id, int64_t now_us, struct err
 
 /* ---- paging, shared by every list ---- */
 struct page {
-    int64_t limit;         /* rows to return; one more is fetched to know whether there is a next */
+    int64_t limit; /* rows to return; one more is fetched to know whether there is a next */
     bool desc;
-    struct str after;      /* position of the last row seen: "created_us:id" as store made it */
-    bool backward;         /* towards the previous page */
+    struct str after; /* position of the last row seen: "created_us:id" as store made it */
+    bool backward;    /* towards the previous page: `after` is the first row seen; the rows still
+                         come in list order */
 };
+/* The position of a row, for `after`. INVALID at "page" from the lists when `after` is malformed or
+ * outside the filter's created_at range; INVALID at "limit" below 1. */
+struct str page_position(struct arena *a, int64_t created_us, const struct id *id);
 
 /* ---- agents ---- */
 struct agent_row {
@@ -101,10 +107,12 @@ int tx_environment_insert(struct store_tx *tx, struct str ws, const struct envir
                           struct err *err) MUST_USE;
 int tx_environment_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
                        struct environment_row *out, struct err *err) MUST_USE;
-int tx_environment_update(struct store_tx *tx, struct str ws, const struct environment_row *row,
-                          struct err *err) MUST_USE; /* writes name, body, updated_us, archived_us */
+int tx_environment_update(
+    struct store_tx *tx, struct str ws, const struct environment_row *row,
+    struct err *err) MUST_USE; /* writes name, body, updated_us, archived_us */
 /* CONFLICT while a session that is not archived uses it. */
-int tx_environment_delete(struct store_tx *tx, struct str ws, struct str id, struct err *err) MUST_USE;
+int tx_environment_delete(struct store_tx *tx, struct str ws, struct str id,
+                          struct err *err) MUST_USE;
 int tx_environment_list(struct store_tx *tx, struct str ws, bool include_archived,
                         const struct page *page, struct arena *a, struct environment_row **out,
                         size_t *n, bool *more, struct err *err) MUST_USE;
@@ -113,7 +121,7 @@ int tx_environment_list(struct store_tx *tx, struct str ws, bool include_archive
 enum session_status { SESSION_IDLE, SESSION_RUNNING, SESSION_RESCHEDULING, SESSION_TERMINATED };
 
 struct session_row {
-    int64_t key; /* internal number; events refer to it */
+    int64_t key;                           /* internal number; events refer to it */
     struct id id, workspace_id, thread_id; /* thread_id: the primary thread */
     struct id agent_id;
     int64_t agent_version;
@@ -127,9 +135,9 @@ struct session_row {
     int64_t created_us, updated_us, archived_us;
     struct session_usage usage;
     int64_t last_seq, last_processed_us;
-    int64_t epoch;          /* fencing: bumped by whoever takes the session over */
-    bool has_sandbox;       /* a sandbox was provisioned for it */
-    bool inbox;             /* accepted events wait to be processed */
+    int64_t epoch;    /* fencing: bumped by whoever takes the session over */
+    bool has_sandbox; /* a sandbox was provisioned for it */
+    bool inbox;       /* accepted events wait to be processed */
 };
 
 /* Also inserts the primary thread. `row->key` is set. */
@@ -139,8 +147,8 @@ int tx_session_get(struct store_tx *tx, struct str ws, struct str id, struct are
                    struct session_row *out, struct err *err) MUST_USE;
 struct session_filter {
     struct str agent_id;
-    int64_t agent_version;   /* 0: any */
-    unsigned statuses;       /* bit per session_status; 0: any */
+    int64_t agent_version; /* 0: any */
+    unsigned statuses;     /* bit per session_status; 0: any */
     bool include_archived;
     int64_t created_gt_us, created_gte_us, created_lt_us, created_lte_us;
 };
@@ -154,24 +162,25 @@ int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, siz
                       struct err *err) MUST_USE;
 /* Counts by status, for /metrics. */
 int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err) MUST_USE;
-int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err) MUST_USE; /* and all it owns */
+int tx_session_delete(struct store_tx *tx, int64_t key,
+                      struct err *err) MUST_USE; /* and all it owns */
 
 /* ---- the inbox: accepted client events not yet processed ---- */
 struct inbox_row {
-    int64_t number; /* global order of arrival; set by tx_inbox_add */
+    int64_t number;     /* global order of arrival; set by tx_inbox_add */
     struct event event; /* seq and processed_us 0 */
 };
 int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row,
                  struct err *err) MUST_USE;
-int tx_inbox_list(struct store_tx *tx, int64_t session_key, struct arena *a,
-                  struct inbox_row **out, size_t *n, struct err *err) MUST_USE; /* in order */
+int tx_inbox_list(struct store_tx *tx, int64_t session_key, struct arena *a, struct inbox_row **out,
+                  size_t *n, struct err *err) MUST_USE; /* in order */
 
 /* ---- the log ---- */
 /* One transition of a session, committed as a whole. */
 struct session_append {
     int64_t key;
-    int64_t epoch;    /* must equal the row's, else FENCED and nothing is written */
-    int64_t base_seq; /* must equal the row's last_seq, else FENCED */
+    int64_t epoch;              /* must equal the row's, else FENCED and nothing is written */
+    int64_t base_seq;           /* must equal the row's last_seq, else FENCED */
     const struct event *events; /* seq = base_seq + 1, + 2, ...; processed_us increasing */
     size_t nevents;
     const int64_t *inbox_done; /* inbox numbers that these events process: removed */
@@ -183,7 +192,8 @@ struct session_append {
     int64_t updated_us;
     bool set_sandbox; /* has_sandbox := true */
 };
-int tx_session_append(struct store_tx *tx, const struct session_append *ap, struct err *err) MUST_USE;
+int tx_session_append(struct store_tx *tx, const struct session_append *ap,
+                      struct err *err) MUST_USE;
 /* Takes the session over: epoch + 1. Returns the new epoch. */
 int tx_session_take(struct store_tx *tx, int64_t key, int64_t *epoch, struct err *err) MUST_USE;
 /* title/metadata/archived_us/updated_us/agent snapshot of an existing row, by key. */
@@ -193,10 +203,10 @@ struct event_filter {
     int64_t after_seq;  /* exclusive lower bound (asc) */
     int64_t before_seq; /* exclusive upper bound (desc); 0: none */
     bool desc;
-    int64_t limit;      /* 0: all */
-    uint64_t types;     /* bit per enum event_type; 0: all */
+    int64_t limit;                        /* 0: all */
+    uint64_t types;                       /* bit per enum event_type; 0: all */
     int64_t gt_us, gte_us, lt_us, lte_us; /* on processed_us; 0: none */
-    bool transcript;    /* fetch private bytes too */
+    bool transcript;                      /* fetch private bytes too */
 };
 int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_filter *f,
                   struct arena *a, struct event **out, size_t *n, bool *more,

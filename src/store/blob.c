@@ -1,0 +1,231 @@
+#include "store/blob.h"
+
+#include "base/fd.h"
+#include "base/rand.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CHUNK = 64 * 1024, TMP_MAX_LEN = 32 };
+#define TMP_PREFIX "tmp."
+
+/* ---- opening ---- */
+
+static void remove_temporaries(int dir)
+{
+    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = copy < 0 ? NULL : fdopendir(copy);
+    if (!d) {
+        fd_close(copy);
+        return;
+    }
+    for (struct dirent *e; (e = readdir(d)) != NULL;)
+        if (str_starts(str_z(e->d_name), STR(TMP_PREFIX)))
+            unlinkat(dir, e->d_name, 0);
+    closedir(d);
+}
+
+int blobs_open(struct blobs *b, const char *data_dir, struct err *err)
+{
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/blobs", data_dir);
+    if (n < 0 || n >= (int)sizeof path)
+        return err_set(err, ERR_INVALID, "the path of the data directory is too long");
+    if (sodium_init() < 0)
+        return err_set(err, ERR_INTERNAL, "libsodium cannot be initialised");
+    int rc = fd_mkdirs(path, 0700, err);
+    if (rc)
+        return rc;
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_sys(err, errno, "%s", path);
+    remove_temporaries(dir);
+    b->dir = dir;
+    return 0;
+}
+
+void blobs_close(struct blobs *b)
+{
+    fd_close(b->dir);
+    b->dir = -1;
+}
+
+/* ---- writing ---- */
+
+/* A blob on its way in: hashed while it is written to a temporary. */
+struct upload {
+    const struct blobs *blobs;
+    int fd;
+    char tmp[TMP_MAX_LEN];
+    crypto_hash_sha256_state hash;
+    int64_t size;
+};
+
+static int upload_start(struct upload *u, const struct blobs *b, struct err *err)
+{
+    *u = (struct upload){.blobs = b};
+    snprintf(u->tmp, sizeof u->tmp, TMP_PREFIX "%016" PRIx64, rand_u64());
+    u->fd = openat(b->dir, u->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (u->fd < 0)
+        return err_sys(err, errno, "create a blob");
+    crypto_hash_sha256_init(&u->hash);
+    return 0;
+}
+
+static int upload_add(struct upload *u, struct str data, struct err *err)
+{
+    crypto_hash_sha256_update(&u->hash, (const unsigned char *)data.ptr, data.len);
+    u->size += (int64_t)data.len;
+    int rc = fd_write_all(u->fd, data, err);
+    return rc ? err_wrap(err, "write a blob") : 0;
+}
+
+static int upload_from_fd(struct upload *u, int fd, int64_t max_bytes, struct err *err)
+{
+    char chunk[CHUNK];
+    for (;;) {
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "read what becomes a blob");
+        if (n == 0)
+            return 0;
+        if (n > max_bytes - u->size)
+            return err_set(err, ERR_TOO_LARGE, "more than %" PRId64 " bytes", max_bytes);
+        int rc = upload_add(u, str_n(chunk, (size_t)n), err);
+        if (rc)
+            return rc;
+    }
+}
+
+/* "ab" and "ab/cdef...": both relative to the blob directory. */
+static void blob_path(const char *id, char shard[3], char path[BLOB_NAME_LEN + 2])
+{
+    snprintf(shard, 3, "%.2s", id);
+    snprintf(path, BLOB_NAME_LEN + 2, "%.2s/%s", id, id + 2);
+}
+
+static int sync_dir(int at, const char *name, struct err *err)
+{
+    AUTO_FD int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return err_sys(err, errno, "fsync the blob directory '%s'", name);
+    return 0;
+}
+
+static int upload_finish(struct upload *u, struct blob_id *out, struct err *err)
+{
+    unsigned char sum[crypto_hash_sha256_BYTES];
+    struct blob_id id;
+    char shard[3], path[BLOB_NAME_LEN + 2];
+    int dir = u->blobs->dir;
+    crypto_hash_sha256_final(&u->hash, sum);
+    sodium_bin2hex(id.z, sizeof id.z, sum, sizeof sum);
+    blob_path(id.z, shard, path);
+    if (mkdirat(dir, shard, 0700) == 0) {
+        int rc = sync_dir(dir, ".", err);
+        if (rc)
+            return rc;
+    } else if (errno != EEXIST) {
+        return err_sys(err, errno, "create the blob directory '%s'", shard);
+    }
+    if (fsync(u->fd) < 0)
+        return err_sys(err, errno, "fsync a blob");
+    /* Over an equal blob this changes nothing that a reader could see. */
+    if (renameat(dir, u->tmp, dir, path) < 0)
+        return err_sys(err, errno, "rename a blob into place");
+    u->tmp[0] = '\0';
+    int rc = sync_dir(dir, shard, err);
+    if (rc == 0)
+        *out = id;
+    return rc;
+}
+
+static void upload_end(struct upload *u)
+{
+    if (u->fd < 0)
+        return;
+    fd_close(u->fd);
+    if (u->tmp[0])
+        unlinkat(u->blobs->dir, u->tmp, 0);
+}
+
+int blob_put(const struct blobs *b, struct str data, struct blob_id *out, struct err *err)
+{
+    struct upload u;
+    int rc = upload_start(&u, b, err);
+    if (rc == 0)
+        rc = upload_add(&u, data, err);
+    if (rc == 0)
+        rc = upload_finish(&u, out, err);
+    upload_end(&u);
+    return rc;
+}
+
+int blob_put_fd(const struct blobs *b, int fd, int64_t max_bytes, struct blob_id *out,
+                int64_t *size, struct err *err)
+{
+    struct upload u;
+    int rc = upload_start(&u, b, err);
+    if (rc == 0)
+        rc = upload_from_fd(&u, fd, max_bytes, err);
+    if (rc == 0)
+        rc = upload_finish(&u, out, err);
+    if (rc == 0 && size)
+        *size = u.size;
+    upload_end(&u);
+    return rc;
+}
+
+/* ---- reading and removing ---- */
+
+/* Nothing but 64 hex digits ever becomes part of a path. */
+static int parse_id(struct str id, char path[BLOB_NAME_LEN + 2], struct err *err)
+{
+    struct blob_id copy;
+    char shard[3];
+    bool ok = id.len == BLOB_NAME_LEN && str_copyz(copy.z, sizeof copy.z, id) &&
+              strspn(copy.z, "0123456789abcdef") == BLOB_NAME_LEN;
+    if (!ok)
+        return err_set(err, ERR_INVALID, "not a blob name: 64 lower-case hex digits are expected");
+    blob_path(copy.z, shard, path);
+    return 0;
+}
+
+int blob_open(const struct blobs *b, struct str id, int *fd, int64_t *size, struct err *err)
+{
+    char path[BLOB_NAME_LEN + 2];
+    struct stat st;
+    int rc = parse_id(id, path, err);
+    if (rc)
+        return rc;
+    AUTO_FD int f = openat(b->dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (f < 0 && errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "no blob '" STR_FMT "'", STR_ARG(id));
+    if (f < 0 || fstat(f, &st) < 0)
+        return err_sys(err, errno, "open blob '" STR_FMT "'", STR_ARG(id));
+    *size = st.st_size;
+    *fd = TAKE_FD(f);
+    return 0;
+}
+
+int blob_unlink(const struct blobs *b, struct str id, struct err *err)
+{
+    char path[BLOB_NAME_LEN + 2];
+    int rc = parse_id(id, path, err);
+    if (rc)
+        return rc;
+    if (unlinkat(b->dir, path, 0) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "no blob '" STR_FMT "'", STR_ARG(id));
+    return err_sys(err, errno, "remove blob '" STR_FMT "'", STR_ARG(id));
+}

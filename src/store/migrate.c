@@ -1,0 +1,128 @@
+#include "store/migrate.h"
+
+/* Numbered steps: entry i leads from version i to version i + 1. A step that was released is never
+ * edited; a change is a new step. Keep to what SQLite and PostgreSQL share where that is possible.
+ *
+ * Times are unix microseconds, 0 means null. `event` is ordered by its rowid, so that appends of
+ * all sessions go to the end of one b-tree; a table clustered on (session, seq) was three times
+ * slower. What changes with every transition (session) is kept apart from what hardly ever does
+ * (session_config: snapshots of any size), so that a transition rewrites a small row.
+ */
+static const char *const steps[] = {
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+
+    "CREATE TABLE workspace ("
+    " id TEXT NOT NULL UNIQUE, name TEXT NOT NULL UNIQUE, created_us INTEGER NOT NULL);"
+
+    "CREATE TABLE api_key ("
+    " id TEXT NOT NULL UNIQUE, workspace TEXT NOT NULL REFERENCES workspace(id),"
+    " name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,"
+    " created_us INTEGER NOT NULL, revoked_us INTEGER NOT NULL);"
+
+    "CREATE TABLE agent ("
+    " key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+    " workspace TEXT NOT NULL REFERENCES workspace(id), version INTEGER NOT NULL,"
+    " created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, archived_us INTEGER NOT NULL);"
+    "CREATE INDEX agent_list ON agent(workspace, created_us, id);"
+    "CREATE TABLE agent_version ("
+    " agent INTEGER NOT NULL REFERENCES agent(key) ON DELETE CASCADE, version INTEGER NOT NULL,"
+    " created_us INTEGER NOT NULL, body TEXT NOT NULL);"
+    "CREATE UNIQUE INDEX agent_version_number ON agent_version(agent, version);"
+
+    "CREATE TABLE environment ("
+    " id TEXT NOT NULL UNIQUE, workspace TEXT NOT NULL REFERENCES workspace(id),"
+    " name TEXT NOT NULL, body TEXT NOT NULL,"
+    " created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, archived_us INTEGER NOT NULL);"
+    "CREATE INDEX environment_list ON environment(workspace, created_us, id);"
+
+    "CREATE TABLE session ("
+    " key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " workspace TEXT NOT NULL REFERENCES workspace(id), thread TEXT NOT NULL,"
+    " agent_id TEXT NOT NULL, agent_version INTEGER NOT NULL, environment_id TEXT NOT NULL,"
+    " status INTEGER NOT NULL, inbox INTEGER NOT NULL, epoch INTEGER NOT NULL,"
+    " last_seq INTEGER NOT NULL, last_processed_us INTEGER NOT NULL,"
+    " has_sandbox INTEGER NOT NULL,"
+    " created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, archived_us INTEGER NOT NULL,"
+    " input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"
+    " cache_read_tokens INTEGER NOT NULL, cache_write_5m_tokens INTEGER NOT NULL,"
+    " cache_write_1h_tokens INTEGER NOT NULL, cost_microusd INTEGER NOT NULL,"
+    " active_us INTEGER NOT NULL, running_since_us INTEGER NOT NULL,"
+    " model_requests INTEGER NOT NULL, stop_reason TEXT);"
+    "CREATE INDEX session_list ON session(workspace, created_us, id);"
+    "CREATE INDEX session_agent ON session(workspace, agent_id, created_us, id);"
+    "CREATE INDEX session_environment ON session(environment_id) WHERE archived_us = 0;"
+    /* What a server must look after at start; empty when every session is idle. */
+    "CREATE INDEX session_active ON session(status, id) WHERE status IN (1, 2) OR inbox > 0;"
+    "CREATE INDEX session_terminated ON session(key) WHERE status = 3;"
+    "CREATE TABLE session_config ("
+    " session INTEGER PRIMARY KEY REFERENCES session(key) ON DELETE CASCADE,"
+    " title TEXT, metadata TEXT NOT NULL, agent TEXT NOT NULL, environment TEXT NOT NULL);"
+
+    "CREATE TABLE thread ("
+    " key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " parent INTEGER REFERENCES thread(key),"
+    " status INTEGER NOT NULL, created_us INTEGER NOT NULL);"
+    "CREATE INDEX thread_session ON thread(session);"
+    "CREATE INDEX thread_parent ON thread(parent) WHERE parent IS NOT NULL;"
+
+    /* AUTOINCREMENT: a number that was processed is never given out again. */
+    "CREATE TABLE inbox ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " id TEXT NOT NULL, type INTEGER NOT NULL, flags INTEGER NOT NULL DEFAULT 0,"
+    " actor TEXT, body TEXT NOT NULL, transcript TEXT);"
+    "CREATE INDEX inbox_session ON inbox(session, number);"
+
+    "CREATE TABLE event ("
+    " key INTEGER PRIMARY KEY,"
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " seq INTEGER NOT NULL, id TEXT NOT NULL, type INTEGER NOT NULL,"
+    " flags INTEGER NOT NULL, processed_us INTEGER NOT NULL, actor TEXT, body TEXT NOT NULL);"
+    "CREATE UNIQUE INDEX event_seq ON event(session, seq);"
+    "CREATE TABLE transcript ("
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " seq INTEGER NOT NULL, body TEXT NOT NULL);"
+    "CREATE UNIQUE INDEX transcript_seq ON transcript(session, seq);",
+};
+
+static int run_step(struct db *db, int64_t from, struct err *err)
+{
+    int rc = db->ops->begin(db, true, err);
+    if (rc)
+        return rc;
+    /* Another process may have done this step while we waited for the lock. */
+    int64_t now = 0;
+    rc = db->ops->version(db, &now, err);
+    if (rc == 0 && now == from) {
+        rc = db->ops->script(db, steps[from], err);
+        if (rc == 0)
+            rc = db->ops->set_version(db, from + 1, err);
+    }
+    if (rc == 0)
+        rc = db->ops->commit(db, err);
+    if (rc)
+        db->ops->rollback(db);
+    return rc;
+}
+
+int migrate_run(struct db *db, const char *path, struct err *err)
+{
+    const int64_t ours = (int64_t)COUNT_OF(steps);
+    for (;;) {
+        int64_t version = 0;
+        int rc = db->ops->version(db, &version, err);
+        if (rc)
+            return rc;
+        if (version > ours)
+            return err_set(err, ERR_PRECONDITION,
+                           "%s was written by a newer ostler (schema %lld, this one knows %lld); "
+                           "use that version or another data directory",
+                           path, (long long)version, (long long)ours);
+        if (version == ours)
+            return 0;
+        rc = run_step(db, version, err);
+        if (rc)
+            return rc;
+    }
+}

@@ -1,0 +1,326 @@
+/* Sessions: the head row, its snapshots, its primary thread. */
+#include "store/tx.h"
+
+static int not_found(struct str id, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "no session '" STR_FMT "'", STR_ARG(str_take(id, ID_MAX)));
+}
+
+/* ---- writing ---- */
+
+static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t *key,
+                       struct err *err)
+{
+    static const char sql[] =
+        "INSERT INTO session(id, workspace, thread, agent_id, agent_version, environment_id,"
+        " status, inbox, epoch, last_seq, last_processed_us, has_sandbox, created_us, updated_us,"
+        " archived_us, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,"
+        " cache_write_1h_tokens, cost_microusd, active_us, running_since_us, model_requests,"
+        " stop_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14,"
+        " ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) RETURNING key";
+    const struct session_usage *u = &r->usage;
+    return db_number(
+        tx->db, sql,
+        DB_ARGS(db_text(id_str(&r->id)), db_text(id_str(&r->workspace_id)),
+                db_text(id_str(&r->thread_id)), db_text(id_str(&r->agent_id)),
+                db_i64(r->agent_version), db_text(id_str(&r->environment_id)), db_i64(r->status),
+                db_i64(r->epoch), db_i64(r->last_seq), db_i64(r->last_processed_us),
+                db_i64(r->has_sandbox), db_i64(r->created_us), db_i64(r->updated_us),
+                db_i64(r->archived_us), db_i64(u->input_tokens), db_i64(u->output_tokens),
+                db_i64(u->cache_read_tokens), db_i64(u->cache_write_5m_tokens),
+                db_i64(u->cache_write_1h_tokens), db_i64(u->cost_microusd), db_i64(u->active_us),
+                db_i64(u->running_since_us), db_i64(u->model_requests), db_text(r->stop_reason)),
+        0, key, err);
+}
+
+static struct str or_else(struct str s, struct str fallback)
+{
+    return str_some(s) ? s : fallback;
+}
+
+int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *err)
+{
+    static const char config[] =
+        "INSERT INTO session_config(session, title, metadata, agent, environment)"
+        " VALUES (?1, ?2, ?3, ?4, ?5)";
+    static const char thread[] = "INSERT INTO thread(id, session, parent, status, created_us)"
+                                 " VALUES (?1, ?2, NULL, ?3, ?4)";
+    int64_t key = 0;
+    int rc = insert_head(tx, row, &key, err);
+    if (rc == ERR_EXISTS)
+        return err_set(err, ERR_EXISTS, "session '%s' exists already", row->id.z);
+    if (rc == ERR_NOT_FOUND)
+        return err_set(err, ERR_NOT_FOUND, "no workspace '%s'", row->workspace_id.z);
+    if (rc)
+        return rc;
+    rc = db_exec(tx->db, config,
+                 DB_ARGS(db_i64(key), db_text(row->title),
+                         db_text(or_else(row->metadata, STR("{}"))),
+                         db_text(or_else(row->agent, STR("{}"))),
+                         db_text(or_else(row->environment, STR("{}")))),
+                 NULL, err);
+    if (rc == 0)
+        rc = db_exec(tx->db, thread,
+                     DB_ARGS(db_text(id_str(&row->thread_id)), db_i64(key), db_i64(row->status),
+                             db_i64(row->created_us)),
+                     NULL, err);
+    if (rc == 0)
+        row->key = key;
+    return rc;
+}
+
+int tx_session_take(struct store_tx *tx, int64_t key, int64_t *epoch, struct err *err)
+{
+    static const char sql[] = "UPDATE session SET epoch = epoch + 1 WHERE key = ?1 RETURNING epoch";
+    int64_t now = 0;
+    int rc = db_number(tx->db, sql, DB_ARGS(db_i64(key)), 0, &now, err);
+    if (rc)
+        return rc;
+    if (now == 0)
+        return err_set(err, ERR_NOT_FOUND, "the session does not exist any more");
+    *epoch = now;
+    return 0;
+}
+
+int tx_session_update(struct store_tx *tx, const struct session_row *row, struct err *err)
+{
+    static const char head[] =
+        "UPDATE session SET archived_us = ?2, updated_us = ?3 WHERE key = ?1";
+    static const char config[] =
+        "UPDATE session_config SET title = ?2, metadata = ?3, agent = ?4 WHERE session = ?1";
+    int64_t changes = 0;
+    int rc = db_exec(tx->db, head,
+                     DB_ARGS(db_i64(row->key), db_i64(row->archived_us), db_i64(row->updated_us)),
+                     &changes, err);
+    if (rc)
+        return rc;
+    if (changes == 0)
+        return not_found(id_str(&row->id), err);
+    return db_exec(tx->db, config,
+                   DB_ARGS(db_i64(row->key), db_text(row->title),
+                           db_text(or_else(row->metadata, STR("{}"))),
+                           db_text(or_else(row->agent, STR("{}")))),
+                   NULL, err);
+}
+
+int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
+{
+    /* The other tables follow by ON DELETE CASCADE. */
+    static const char sql[] = "DELETE FROM session WHERE key = ?1";
+    int64_t changes = 0;
+    int rc = db_exec(tx->db, sql, DB_ARGS(db_i64(key)), &changes, err);
+    if (rc == 0 && changes == 0)
+        return err_set(err, ERR_NOT_FOUND, "the session does not exist any more");
+    return rc;
+}
+
+/* ---- reading ---- */
+
+#define SESSION_SELECT                                                                             \
+    "SELECT s.key, s.id, s.workspace, s.thread, s.agent_id, s.agent_version, s.environment_id,"    \
+    " s.status, s.created_us, s.updated_us, s.archived_us, s.input_tokens, s.output_tokens,"       \
+    " s.cache_read_tokens, s.cache_write_5m_tokens, s.cache_write_1h_tokens, s.cost_microusd,"     \
+    " s.active_us, s.running_since_us, s.model_requests, s.last_seq, s.last_processed_us,"         \
+    " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent, c.environment"
+
+static struct str copy(struct arena *a, const struct db_rows *r, int col)
+{
+    struct str s = db_col_str(r, col);
+    return str_some(s) ? arena_str(a, s) : STR_NONE;
+}
+
+static void read_usage(const struct db_rows *r, int col, struct session_usage *u)
+{
+    int64_t *const fields[] = {&u->input_tokens,
+                               &u->output_tokens,
+                               &u->cache_read_tokens,
+                               &u->cache_write_5m_tokens,
+                               &u->cache_write_1h_tokens,
+                               &u->cost_microusd,
+                               &u->active_us,
+                               &u->running_since_us,
+                               &u->model_requests};
+    for (size_t i = 0; i < COUNT_OF(fields); i++)
+        *fields[i] = db_col_i64(r, col + (int)i);
+}
+
+static int read_session(const struct db_rows *r, struct arena *a, struct session_row *out,
+                        struct err *err)
+{
+    out->key = db_col_i64(r, 0);
+    out->id = id_from(db_col_str(r, 1));
+    out->workspace_id = id_from(db_col_str(r, 2));
+    out->thread_id = id_from(db_col_str(r, 3));
+    out->agent_id = id_from(db_col_str(r, 4));
+    out->agent_version = db_col_i64(r, 5);
+    out->environment_id = id_from(db_col_str(r, 6));
+    int64_t status = db_col_i64(r, 7);
+    if (status < SESSION_IDLE || status > SESSION_TERMINATED)
+        return err_set(err, ERR_CORRUPT, "session %s has an unknown status", out->id.z);
+    out->status = (enum session_status)status;
+    out->created_us = db_col_i64(r, 8);
+    out->updated_us = db_col_i64(r, 9);
+    out->archived_us = db_col_i64(r, 10);
+    read_usage(r, 11, &out->usage);
+    out->last_seq = db_col_i64(r, 20);
+    out->last_processed_us = db_col_i64(r, 21);
+    out->epoch = db_col_i64(r, 22);
+    out->has_sandbox = db_col_i64(r, 23) != 0;
+    out->inbox = db_col_i64(r, 24) > 0;
+    out->stop_reason = copy(a, r, 25);
+    out->title = copy(a, r, 26);
+    out->metadata = copy(a, r, 27);
+    out->agent = copy(a, r, 28);
+    out->environment = copy(a, r, 29);
+    return tx_arena_ok(a, err);
+}
+
+#define SESSION_FROM " FROM session s JOIN session_config c ON c.session = s.key"
+
+int tx_session_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
+                   struct session_row *out, struct err *err)
+{
+    static const char sql[] =
+        SESSION_SELECT SESSION_FROM " WHERE s.id = ?1 AND (?2 IS NULL OR s.workspace = ?2)";
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_text(id), db_text(ws)), &rows, &row, err);
+    if (rc)
+        return rc;
+    if (!row)
+        return not_found(id, err);
+    struct session_row session = {0};
+    rc = read_session(&rows, a, &session, err);
+    if (rc == 0)
+        *out = session;
+    return rc;
+}
+
+/* With an agent the list walks that agent's index instead of the workspace's. */
+#define SESSION_WHERE                                                                              \
+    " WHERE s.workspace = ?1 AND " WINDOW_SQL(                                                     \
+        "s.", "2", "3", "4",                                                                       \
+        "5") " AND (?6 = 1 OR s.archived_us = 0) AND (?7 = 0 OR (?7 >> s.status) & 1)"
+#define AGENT_WHERE " AND s.agent_id = ?9 AND (?10 = 0 OR s.agent_version = ?10)"
+
+enum list_columns { LIST_ROWS, LIST_PROBE };
+
+static const char *list_sql(bool by_agent, bool desc, enum list_columns columns)
+{
+#define LIST(select, where, order) select SESSION_FROM SESSION_WHERE where order " LIMIT ?8"
+#define VARIANTS(select)                                                                           \
+    {                                                                                              \
+        {LIST(select, "", WINDOW_ASC("s.")), LIST(select, "", WINDOW_DESC("s."))},                 \
+        {                                                                                          \
+            LIST(select, AGENT_WHERE, WINDOW_ASC("s.")),                                           \
+                LIST(select, AGENT_WHERE, WINDOW_DESC("s."))                                       \
+        }                                                                                          \
+    }
+    static const char *const sql[2][2][2] = {VARIANTS(SESSION_SELECT), VARIANTS("SELECT 1")};
+#undef VARIANTS
+#undef LIST
+    return sql[columns == LIST_PROBE][by_agent][desc];
+}
+
+static int list_query(struct store_tx *tx, struct str ws, const struct session_filter *f,
+                      const struct window *w, enum list_columns columns, int64_t limit,
+                      struct db_rows *rows, bool *row, struct err *err)
+{
+    bool by_agent = str_some(f->agent_id);
+    const struct db_value v[] = {
+        db_text(ws),   WINDOW_ARGS(w),       db_i64(f->include_archived), db_i64(f->statuses),
+        db_i64(limit), db_text(f->agent_id), db_i64(f->agent_version),
+    };
+    size_t n = COUNT_OF(v) - (by_agent ? 0 : 2);
+    return db_first(tx->db, list_sql(by_agent, w->desc, columns), v, n, rows, row, err);
+}
+
+/* Whether a row of the list lies beyond `edge`, up or down. */
+static int probe(struct store_tx *tx, struct str ws, const struct session_filter *f,
+                 const struct range *range, bool desc, const struct session_row *edge, bool *found,
+                 struct err *err)
+{
+    AUTO_ROWS struct db_rows rows = {0};
+    struct window w;
+    window_beside(&w, range, desc, edge->created_us, &edge->id);
+    return list_query(tx, ws, f, &w, LIST_PROBE, 1, &rows, found, err);
+}
+
+int tx_session_list(struct store_tx *tx, struct str ws, const struct session_filter *f,
+                    const struct page *page, struct arena *a, struct session_row **out, size_t *n,
+                    bool *has_prev, bool *has_next, struct err *err)
+{
+    const struct range range = {f->created_gt_us, f->created_gte_us, f->created_lt_us,
+                                f->created_lte_us};
+    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct session_row)};
+    AUTO_ROWS struct db_rows rows = {0};
+    struct window w;
+    bool more = false, other = false;
+    int rc = window_init(&w, page, &range, err);
+    if (rc)
+        return rc;
+    rc = list_query(tx, ws, f, &w, LIST_ROWS, w.limit + 1, &rows, &more, err);
+    while (rc == 0 && more && list.n < (size_t)w.limit) {
+        rc = read_session(&rows, a, row_list_push(&list), err);
+        if (rc == 0)
+            rc = db_next(&rows, &more, err);
+    }
+    /* The other neighbour: only a page that starts at a position can have one. An empty page lies
+     * beyond the row it was asked from. */
+    if (rc == 0 && str_some(page->after)) {
+        other = list.n == 0;
+        if (list.n)
+            rc = probe(tx, ws, f, &range, !w.desc, (const struct session_row *)list.data, &other,
+                       err);
+    }
+    if (rc)
+        return rc;
+    if (page->backward)
+        row_list_reverse(&list);
+    rc = row_list_take(&list, a, (void **)out, n, err);
+    if (rc)
+        return rc;
+    *has_prev = page->backward ? more : other;
+    *has_next = page->backward ? other : more;
+    return 0;
+}
+
+int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, size_t *n,
+                      struct err *err)
+{
+    /* The condition is word for word that of the partial index: only then is it used. */
+    static const char sql[] = "SELECT id FROM session WHERE status IN (1, 2) OR inbox > 0";
+    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct id)};
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    int rc = db_first(tx->db, sql, NULL, 0, &rows, &row, err);
+    while (rc == 0 && row) {
+        *(struct id *)row_list_push(&list) = id_from(db_col_str(&rows, 0));
+        rc = db_next(&rows, &row, err);
+    }
+    return rc ? rc : row_list_take(&list, a, (void **)out, n, err);
+}
+
+int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err)
+{
+    /* From small indexes, so that a scrape does not walk every session's row. */
+    static const char all[] = "SELECT count(*) FROM session";
+    static const char terminated[] = "SELECT count(*) FROM session WHERE status = 3";
+    static const char active[] =
+        "SELECT count(*) FROM session WHERE (status IN (1, 2) OR inbox > 0) AND status = ?1";
+    int64_t c[4] = {0}, total = 0;
+    int rc = db_number(tx->db, all, NULL, 0, 0, &total, err);
+    if (rc == 0)
+        rc = db_number(tx->db, terminated, NULL, 0, 0, &c[SESSION_TERMINATED], err);
+    if (rc == 0)
+        rc = db_number(tx->db, active, DB_ARGS(db_i64(SESSION_RUNNING)), 0, &c[SESSION_RUNNING],
+                       err);
+    if (rc == 0)
+        rc = db_number(tx->db, active, DB_ARGS(db_i64(SESSION_RESCHEDULING)), 0,
+                       &c[SESSION_RESCHEDULING], err);
+    if (rc)
+        return rc;
+    c[SESSION_IDLE] = total - c[SESSION_RUNNING] - c[SESSION_RESCHEDULING] - c[SESSION_TERMINATED];
+    memcpy(counts, c, sizeof c);
+    return 0;
+}

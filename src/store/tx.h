@@ -1,0 +1,65 @@
+/* tx: what the typed operations share: the transaction handle, growing row lists, page windows.
+ *
+ * Internal to store/; used on store threads only, inside a job.
+ */
+#ifndef OSTLER_STORE_TX_H
+#define OSTLER_STORE_TX_H
+
+#include "store/db.h"
+#include "store/store.h"
+
+struct store_tx {
+    struct db *db;
+};
+
+/* Rows of one size, grown on the heap and moved into the arena at the end. */
+struct row_list {
+    size_t size; /* of one row */
+    char *data;
+    size_t n, cap;
+};
+
+void *row_list_push(struct row_list *l); /* zeroed; valid until the next push */
+void row_list_reverse(struct row_list *l);
+void row_list_fini(struct row_list *l);
+/* Copies the rows to the arena. LIMIT when the arena is exhausted, now or by an earlier copy. */
+int row_list_take(struct row_list *l, struct arena *a, void **out, size_t *n,
+                  struct err *err) MUST_USE;
+#define AUTO_ROW_LIST CLEANUP(row_list_fini)
+
+/* LIMIT when the arena ran out while strings were copied into it. */
+int tx_arena_ok(const struct arena *a, struct err *err) MUST_USE;
+
+/* ---- keyset paging on (created_us, id) ---- */
+
+enum { PAGE_ROWS_MAX = 100000 }; /* a page asks for no more, whatever its limit says */
+
+/* The half-open window [lo, hi) of positions that a query reads, and the direction. */
+struct window {
+    int64_t lo_us, hi_us;
+    char lo_id[ID_MAX + 1], hi_id[ID_MAX + 1];
+    bool desc;
+    int64_t limit;
+};
+
+struct range { /* on created_us; 0: none */
+    int64_t gt_us, gte_us, lt_us, lte_us;
+};
+
+/* INVALID at "page" for a position that is malformed or outside the range. */
+int window_init(struct window *w, const struct page *page, const struct range *range,
+                struct err *err) MUST_USE;
+/* One row of the range: the nearest one beyond the given row, going down (`desc`) or up. */
+void window_beside(struct window *w, const struct range *range, bool desc, int64_t created_us,
+                   const struct id *id);
+
+/* For SQL: AND WINDOW_SQL("s.", "2", "3", "4", "5") with WINDOW_ARGS(w) in that order. */
+#define WINDOW_SQL(p, lo_us, lo_id, hi_us, hi_id)                                                  \
+    "(" p "created_us, " p "id) >= (?" lo_us ", ?" lo_id ") AND (" p "created_us, " p              \
+    "id) < (?" hi_us ", ?" hi_id ")"
+#define WINDOW_ASC(p) " ORDER BY " p "created_us, " p "id"
+#define WINDOW_DESC(p) " ORDER BY " p "created_us DESC, " p "id DESC"
+#define WINDOW_ARGS(w)                                                                             \
+    db_i64((w)->lo_us), db_text(str_z((w)->lo_id)), db_i64((w)->hi_us), db_text(str_z((w)->hi_id))
+
+#endif
