@@ -15,6 +15,8 @@ enum {
     LIMIT_HTTP_CONNECTIONS = 8192,
     LIMIT_STREAM_QUEUE = 64 * 1024, /* unsent bytes beyond the socket's buffer, per stream */
     LIMIT_STREAM_PING_MS = 15 * 1000,
+    LIMIT_STREAM_TICK_MS = 5 * 1000,      /* how often streams are looked after; divides the ping */
+    LIMIT_STREAM_STALL_MS = 10 * 1000,    /* a full queue that takes nothing for so long is cut */
     LIMIT_SSE_EVENT = 32 * 1024 * 1024, /* one event read from a provider */
 
     /* JSON */
