@@ -1,4 +1,5 @@
-/* model: providers behind core's model port: routing by model id, the price table, the two adapters.
+/* model: providers behind core's model port: routing by model id, the price table, the two
+ * adapters.
  *
  * Loop thread. The router owns the providers. A request is in the form of the Messages API (see
  * core/ports.h); each adapter puts it on its own wire.
@@ -14,8 +15,8 @@ struct model_router;
 struct model_config {
     const char *anthropic_base_url; /* NULL: the published one */
     const char *anthropic_api_key;  /* NULL: none configured */
-    const char *script_dir;         /* additional *.lua, looked up before the built-in ones; or NULL */
-    const char *models_yaml;        /* path of a price table; NULL: the built-in one */
+    const char *script_dir;  /* additional *.lua, looked up before the built-in ones; or NULL */
+    const char *models_yaml; /* path of a price table; NULL: the built-in one */
     int64_t connect_ms, first_byte_ms, silence_ms; /* 0: the limits of base/limits.h */
 };
 
@@ -27,18 +28,20 @@ struct model_port model_router_port(struct model_router *r);
 /* INVALID naming the model when no provider takes the id ("claude-*": anthropic, "script/NAME": the
  * scripted provider and NAME exists). */
 int model_router_check(struct model_router *r, struct str model_id, struct err *err) MUST_USE;
-/* The id `ostler run` uses when none is given: the first configured provider's, else script/demo. */
+/* The id `ostler run` uses when none is given: the first configured provider's, else script/demo.
+ */
 const char *model_router_default(const struct model_router *r);
 
 /* What the table says of a model. */
 struct model_info {
     struct str id;
     int64_t context_tokens, max_output_tokens;
-    const char *default_effort;   /* "high", ... */
+    const char *default_effort; /* "high", ... */
+    const char *thinking;       /* "adaptive", "budget" or "none" */
     bool priced, unverified;
     /* micro-dollars per million tokens */
     int64_t input, output, cache_write_5m, cache_write_1h, cache_read;
-    int64_t long_above_tokens;    /* 0: no band */
+    int64_t long_above_tokens; /* 0: no band */
     int64_t long_input, long_output, long_cache_write_5m, long_cache_write_1h, long_cache_read;
 };
 /* NULL when no entry (id or alias) names it. */

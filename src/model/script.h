@@ -1,0 +1,31 @@
+/* script: the scripted provider: model ids script/NAME, answered by a Lua file. Internal to model/.
+ *
+ * Loop thread. The answer is computed in one go when the call starts running (bounded: see
+ * script_run.h) and then handed out in pieces, with timers where the script asks for delays. A file
+ * NAME.lua of script_dir hides a built-in script of that name and is read for each request.
+ */
+#ifndef OSTLER_MODEL_SCRIPT_H
+#define OSTLER_MODEL_SCRIPT_H
+
+#include "core/ports.h"
+#include "io/loop.h"
+
+struct script_builtin {
+    struct str name, text;
+};
+
+/* Generated from scripts/. */
+extern const struct script_builtin script_builtins[];
+extern const size_t script_nbuiltins;
+
+struct script_provider {
+    struct loop *loop;
+    char *dir; /* NULL: only the built-in ones */
+};
+
+/* INVALID when there is no such script; `name` is the id without "script/". */
+int script_check(const struct script_provider *p, struct str name, struct err *err) MUST_USE;
+struct model_call *script_start(struct script_provider *p, const struct model_request *req,
+                                const struct model_callbacks *cb, void *arg);
+
+#endif
