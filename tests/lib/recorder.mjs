@@ -30,16 +30,19 @@ export const ROUTES = {
     'POST /v1/sessions/{id}/events': 'SentEvents',
     'GET /v1/sessions/{id}/events': 'EventPage',
     'GET /v1/sessions/{id}/events/stream': 'StreamEvent',
+    'GET /v1/sessions/{id}/threads': 'ThreadPage',
+    'GET /v1/sessions/{id}/threads/{id}': 'Thread',
     'PUT /v1/sessions/{id}/workspace': null,
     'GET /v1/sessions/{id}/workspace': null,
     'GET /v1/sessions/{id}/workspace.tar': null,
     'GET /v1/sessions/{id}/workspace.patch': null,
+    'GET /v1/sessions/{id}/outputs.tar': null,
     'GET /healthz': null,
     'GET /metrics': null,
 };
 
-const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', SentEvents: 'Event' };
-const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', environment_deleted: 'env_', session_deleted: 'sesn_' };
+const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event' };
+const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_' };
 const ERROR_TYPES = {
     400: ['invalid_request_error'], 401: ['authentication_error'], 402: ['billing_error'], 403: ['permission_error'],
     404: ['not_found_error'], 405: ['invalid_request_error'], 408: ['timeout_error'], 409: ['conflict_error'], 412: ['invalid_request_error'],

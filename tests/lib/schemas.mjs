@@ -19,9 +19,10 @@ const TYPES = {
     Event: ['resources/beta/sessions/events', 'BetaManagedAgentsSessionEvent'],
     StreamEvent: ['resources/beta/sessions/events', 'BetaManagedAgentsStreamSessionEvents'],
     SentEvents: ['resources/beta/sessions/events', 'BetaManagedAgentsSendSessionEvents'],
+    Thread: ['resources/beta/sessions/threads/threads', 'BetaManagedAgentsSessionThread'],
     ErrorResponse: ['resources/beta/beta', 'BetaErrorResponse'],
 };
-const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event' };
+const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread' };
 
 function entrySource(sdkDir) {
     const lines = [];

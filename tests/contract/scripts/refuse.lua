@@ -1,0 +1,3 @@
+return function()
+    return { text = "no", refusal = { category = "cyber", explanation = "not this" } }
+end
