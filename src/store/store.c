@@ -9,11 +9,14 @@
 #include "store/tx.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 /* The writer owns the connection that store_open() made; each reader opens its own on its first
  * job. A write batch is one transaction:
@@ -238,6 +241,14 @@ static int open_db(struct store *s, const struct store_config *cfg, struct err *
     int rc = fd_mkdirs(cfg->dir, 0700, err);
     if (rc)
         return err_wrap(err, "data directory");
+    /* SQLite would fall back to reading and then miss the file: say what is really wrong. */
+    if (faccessat(AT_FDCWD, cfg->dir, W_OK | X_OK, AT_EACCESS) < 0) {
+        int sys = errno;
+        err_sys(err, sys, "data directory %s is not writable", cfg->dir);
+        if (err)
+            err->code = ERR_READ_ONLY;
+        return ERR_READ_ONLY;
+    }
     int n = snprintf(s->path, sizeof s->path, "%s/ostler.db", cfg->dir);
     if (n < 0 || n >= (int)sizeof s->path)
         return err_set(err, ERR_INVALID, "the path of the data directory is too long");
