@@ -1,0 +1,119 @@
+/* api_impl: what the files of api/ share: the server, one request on its way ("call"), the steps a
+ * handler takes. Internal to api/.
+ *
+ * Loop thread, but for the function of a store step, which runs on a store thread and touches only
+ * the call's arena and the handler's own state in it; the loop leaves both alone meanwhile.
+ *
+ * A call outlives its HTTP request: it has an arena of its own and is counted, because a store job,
+ * an engine operation or a workspace job may still be under way when the client goes away. Then
+ * `req` is NULL, replies do nothing, and the last reference frees it.
+ */
+#ifndef OSTLER_API_API_IMPL_H
+#define OSTLER_API_API_IMPL_H
+
+#include "api/api.h"
+#include "api/auth.h"
+#include "api/query.h"
+#include "api/routes.h"
+#include "base/list.h"
+#include "http/server.h"
+#include "json/json.h"
+
+enum { API_STATUS_CLASSES = 6 };
+
+struct api {
+    struct api_config cfg;
+    struct http_server *http;
+    struct auth_cache keys;
+    struct list calls;   /* all of them, for closing */
+    struct list streams; /* struct stream, stream.c */
+    struct loop_timer ticker;
+    int ticks;
+    bool closing, http_closed, ticker_closed;
+    void (*closed)(void *arg);
+    void *closed_arg;
+    /* counters for /metrics */
+    int64_t requests[API_STATUS_CLASSES]; /* by first digit of the status */
+    int64_t streams_opened, streams_dropped;
+    size_t streams_open;
+    int64_t started_us;
+};
+
+struct call {
+    struct list link;
+    struct api *api;
+    struct http_req *req; /* NULL once the request is over */
+    const struct route *route;
+    unsigned refs;
+    bool replied;
+    int status;
+    int64_t started_us;
+    struct id request_id;
+    struct id workspace_id; /* of the credential; empty before */
+    struct str id[ROUTE_IDS_MAX];
+    struct query query;
+    struct buf body;
+    const struct json *doc; /* the body of a JSON route */
+    struct arena arena;
+    struct auth_lookup auth;
+
+    struct store_job job; /* the step under way */
+    int (*step)(struct store_tx *tx, struct call *c, struct err *err);
+    void (*then)(struct call *c);
+
+    void *state;                  /* the handler's own, in the arena */
+    void (*gone)(struct call *c); /* the request is over; may be NULL */
+    void (*fini)(struct call *c); /* nothing is under way any more: frees; may be NULL */
+    bool streaming;               /* the head is out: a failure now cuts the connection */
+};
+
+/* ---- call.c ---- */
+void call_begin(struct http_req *req, void *api); /* the server's handler */
+struct call *call_ref(struct call *c);
+void call_unref(struct call *c);
+/* Memory for the handler's state: zeroed; NULL was answered with an error. */
+void *call_state(struct call *c, size_t size);
+/* One transaction, then `then` on the loop, also when the client is gone (see req). A failure is
+ * answered by itself. One step at a time. */
+void call_read(struct call *c, int (*step)(struct store_tx *, struct call *, struct err *),
+               void (*then)(struct call *));
+void call_write(struct call *c, int (*step)(struct store_tx *, struct call *, struct err *),
+                void (*then)(struct call *));
+static inline struct str call_workspace(const struct call *c)
+{
+    return id_str(&c->workspace_id);
+}
+void api_check_closed(struct api *api);
+
+/* ---- reply.c ---- */
+void call_fail(struct call *c, const struct err *err);
+/* Takes the buffer; one that failed becomes an error. */
+void call_reply(struct call *c, struct buf *json);
+void call_reply_text(struct call *c, const char *type, struct buf *text);
+void call_reply_file(struct call *c, const char *type, int fd, uint64_t len); /* takes fd */
+/* The headers that every response carries and those of this one. Returns their number. */
+enum { REPLY_HEADERS_MAX = 8 };
+size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX]);
+void call_answered(struct call *c, int status); /* counts */
+void reply_error_json(struct buf *out, const struct err *err, struct str request_id);
+void reply_error_body(struct buf *out, const struct err *err, void *api); /* http's own errors */
+const struct model_rules *call_model_rules(struct call *c, struct model_rules *rules);
+
+/* ---- paging (list.c) ---- */
+struct listing {
+    struct page page;
+    struct time_range range;
+    bool include_archived;
+};
+struct cursor;
+/* limit (1..max), page, include_archived, created_at. */
+int listing_read(struct call *c, int list, int64_t def, int64_t max, bool desc, struct listing *out,
+                 struct err *err) MUST_USE;
+/* "next_page":...: a cursor as a JSON member, null without one. */
+struct jw;
+void listing_cursor(struct jw *w, const char *key, const struct cursor *cursor);
+
+/* ---- stream.c ---- */
+void streams_tick(struct api *api); /* every LIMIT_STREAM_TICK_MS */
+
+#endif

@@ -1,0 +1,300 @@
+#include "api/environment_decode.h"
+
+#include "api/compact.h"
+#include "api/metadata.h"
+#include "base/limits.h"
+#include "json/decode.h"
+
+#include <stdio.h>
+
+struct environment_in {
+    const struct json *name, *description, *metadata, *config, *scope;
+};
+
+#define IN(member, nm, ...) JSON_FIELD_ANY(struct environment_in, member, nm, __VA_ARGS__)
+#define COMMON_FIELDS                                                                              \
+    IN(description, "description", .type = JSON_STRING, .nullable = true,                          \
+       .max = LIMIT_DESCRIPTION_CHARS),                                                            \
+        IN(metadata, "metadata", .type = JSON_OBJECT, .nullable = true),                           \
+        IN(config, "config", .type = JSON_OBJECT, .nullable = true), IN(scope, "scope")
+
+static const struct json_field create_fields[] = {
+    IN(name, "name", .type = JSON_STRING, .required = true, .min = 1, .max = LIMIT_NAME_CHARS),
+    COMMON_FIELDS, JSON_FIELD_END};
+static const struct json_field update_fields[] = {
+    IN(name, "name", .type = JSON_STRING, .nullable = true, .min = 1, .max = LIMIT_NAME_CHARS),
+    COMMON_FIELDS, JSON_FIELD_END};
+
+struct config_in {
+    const struct json *type, *networking, *packages, *later[4];
+};
+
+static const char *const later_names[] = {"setup", "variables", "image", "limits"};
+
+static const struct json_field config_fields[] = {
+    JSON_FIELD_ANY(struct config_in, type, "type", .type = JSON_STRING, .required = true),
+    JSON_FIELD_ANY(struct config_in, networking, "networking", .type = JSON_OBJECT,
+                   .nullable = true),
+    JSON_FIELD_ANY(struct config_in, packages, "packages", .type = JSON_OBJECT, .nullable = true),
+    JSON_FIELD_ANY(struct config_in, later[0], "setup"),
+    JSON_FIELD_ANY(struct config_in, later[1], "variables"),
+    JSON_FIELD_ANY(struct config_in, later[2], "image"),
+    JSON_FIELD_ANY(struct config_in, later[3], "limits"),
+    JSON_FIELD_END};
+
+struct networking_in {
+    const struct json *type, *hosts, *mcp, *managers;
+};
+
+static const struct json_field networking_fields[] = {
+    JSON_FIELD_ANY(struct networking_in, type, "type", .type = JSON_STRING, .required = true),
+    JSON_FIELD_ANY(struct networking_in, hosts, "allowed_hosts", .type = JSON_ARRAY,
+                   .nullable = true),
+    JSON_FIELD_ANY(struct networking_in, mcp, "allow_mcp_servers", .type = JSON_BOOL,
+                   .nullable = true),
+    JSON_FIELD_ANY(struct networking_in, managers, "allow_package_managers", .type = JSON_BOOL,
+                   .nullable = true),
+    JSON_FIELD_END};
+
+static const char *const managers[] = {"apt", "cargo", "gem", "go", "npm", "pip"};
+
+static bool given(const struct json *v)
+{
+    return v && v->type != JSON_NULL;
+}
+
+/* ---- checks ---- */
+
+static bool label_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+}
+
+/* A bare name or "*.name": no scheme, port, path or blank. */
+static bool host_name(struct str h)
+{
+    if (str_starts(h, STR("*.")))
+        h = str_skip(h, 2);
+    if (h.len == 0 || h.len > 253)
+        return false;
+    size_t label = 0;
+    for (size_t i = 0; i < h.len; i++) {
+        if (h.ptr[i] == '.' ? label == 0 : !label_char(h.ptr[i]))
+            return false;
+        label = h.ptr[i] == '.' ? 0 : label + 1;
+        if (label > 63)
+            return false;
+    }
+    return label > 0;
+}
+
+static int check_hosts(const struct json *hosts, const char *at, struct err *err)
+{
+    size_t i = 0;
+    json_for_each (it, hosts) {
+        char where[ERR_AT_MAX];
+        json_pointer_key(where, at, STR("allowed_hosts"));
+        json_pointer_index(where, where, i++);
+        if (it->type != JSON_STRING || !host_name(it->str))
+            return json_fail(err, where, NULL,
+                             "Input should be a host name such as example.com or *.example.com, "
+                             "without scheme, port or path");
+        if (i > 1000)
+            return json_fail(err, at, "allowed_hosts", "At most 1000 hosts are allowed");
+    }
+    return 0;
+}
+
+static int check_networking(const struct json *v, const char *at, struct networking_in *in,
+                            struct err *err)
+{
+    int rc = json_decode(v, networking_fields, in, sizeof *in, at, err);
+    if (rc)
+        return rc;
+    bool limited = str_eqz(in->type->str, "limited");
+    if (!limited && !str_eqz(in->type->str, "unrestricted"))
+        return json_fail(err, at, "type", "Input should be 'unrestricted' or 'limited'");
+    if (!limited && (given(in->hosts) || given(in->mcp) || given(in->managers)))
+        return json_fail(err, at,
+                         given(in->hosts) ? "allowed_hosts"
+                         : given(in->mcp) ? "allow_mcp_servers"
+                                          : "allow_package_managers",
+                         "Only allowed with 'limited' networking");
+    return given(in->hosts) ? check_hosts(in->hosts, at, err) : 0;
+}
+
+static int check_packages(const struct json *v, const char *at, struct err *err)
+{
+    json_for_each (it, v) {
+        char where[ERR_AT_MAX];
+        json_pointer_key(where, at, it->key);
+        if (str_eqz(it->key, "type")) {
+            if (!str_eqz(it->str, "packages"))
+                return json_fail(err, where, NULL, "Input should be 'packages'");
+            continue;
+        }
+        bool known = false;
+        for (size_t i = 0; i < COUNT_OF(managers); i++)
+            known = known || str_eqz(it->key, managers[i]);
+        if (!known)
+            return json_fail(err, where, NULL, "Extra inputs are not permitted");
+        if (it->type != JSON_ARRAY && it->type != JSON_NULL)
+            return json_fail(err, where, NULL, "Input should be a valid array");
+        if (it->count > 0)
+            return json_fail(err, where, NULL,
+                             "Packages are not supported by this version; leave the list empty");
+    }
+    return 0;
+}
+
+static int check_config(const struct json *v, bool create, struct err *err)
+{
+    struct config_in in;
+    struct networking_in net;
+    struct str type = json_get_str(v, "type");
+    /* The other type is a change of type when updating; its own fields need no look. */
+    if (str_eqz(type, "self_hosted"))
+        return create ? json_fail(err, "/config", "type",
+                                  "self_hosted is not supported by this version; use 'cloud'")
+                      : 0;
+    int rc = json_decode(v, config_fields, &in, sizeof in, "/config", err);
+    if (rc)
+        return rc;
+    if (!str_eqz(type, "cloud"))
+        return json_fail(err, "/config", "type", "Input should be 'cloud' or 'self_hosted'");
+    for (size_t i = 0; i < COUNT_OF(later_names); i++)
+        if (given(in.later[i]))
+            return json_fail(err, "/config", later_names[i], "Not supported by this version");
+    if (given(in.networking))
+        rc = check_networking(in.networking, "/config/networking", &net, err);
+    if (!rc && given(in.packages))
+        rc = check_packages(in.packages, "/config/packages", err);
+    return rc;
+}
+
+static int check_scope(const struct json *scope, struct err *err)
+{
+    if (!given(scope) || str_eqz(scope->str, "organization"))
+        return 0;
+    return json_fail(err, "", "scope",
+                     str_eqz(scope->str, "account")
+                         ? "'account' is for personal accounts; this server supports "
+                           "'organization' only"
+                         : "Input should be 'organization'");
+}
+
+int environment_patch_decode(const struct json *body, bool create, struct environment_patch *out,
+                             struct err *err)
+{
+    struct environment_in in;
+    int rc = json_decode(body, create ? create_fields : update_fields, &in, sizeof in, "", err);
+    if (!rc)
+        rc = metadata_check(in.metadata, !create, "/metadata", err);
+    if (!rc)
+        rc = check_scope(in.scope, err);
+    if (!rc && given(in.config))
+        rc = check_config(in.config, create, err);
+    if (rc)
+        return rc;
+    *out = (struct environment_patch){
+        .create = create,
+        .name = given(in.name) ? in.name->str : STR_NONE,
+        .description = in.description,
+        .metadata = given(in.metadata) ? in.metadata : NULL,
+        .config = given(in.config) ? in.config : NULL,
+    };
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static bool flag(const struct json *patch, const struct json *stored, const char *name)
+{
+    const struct json *v = json_get(patch, name);
+    return json_is_true(given(v) ? v : json_get(stored, name));
+}
+
+static void write_hosts(struct jw *w, const struct json *hosts)
+{
+    jw_key(w, "allowed_hosts");
+    jw_arr(w);
+    json_for_each (it, hosts)
+        jw_str(w, it->str);
+    jw_arr_end(w);
+}
+
+/* A field that the patch omits keeps its stored value while the type stays the same. */
+static void write_networking(struct jw *w, const struct json *patch, const struct json *stored)
+{
+    if (!given(patch))
+        patch = NULL;
+    struct str type = json_get_str(patch ? patch : stored, "type");
+    bool limited = str_eqz(type, "limited");
+    if (!str_eq(json_get_str(stored, "type"), type))
+        stored = NULL;
+    jw_key(w, "networking");
+    jw_obj(w);
+    jw_kz(w, "type", limited ? "limited" : "unrestricted");
+    if (limited) {
+        const struct json *hosts = json_get(patch, "allowed_hosts");
+        write_hosts(w, given(hosts) ? hosts : json_get(stored, "allowed_hosts"));
+        jw_kbool(w, "allow_mcp_servers", flag(patch, stored, "allow_mcp_servers"));
+        jw_kbool(w, "allow_package_managers", flag(patch, stored, "allow_package_managers"));
+    }
+    jw_obj_end(w);
+}
+
+static void write_config(struct jw *w, const struct json *patch, const struct json *stored)
+{
+    jw_key(w, "config");
+    jw_obj(w);
+    jw_kz(w, "type", "cloud");
+    write_networking(w, json_get(patch, "networking"), json_get(stored, "networking"));
+    jw_key(w, "packages");
+    jw_obj(w);
+    jw_kz(w, "type", "packages");
+    for (size_t i = 0; i < COUNT_OF(managers); i++)
+        jw_kraw(w, managers[i], STR("[]"));
+    jw_obj_end(w);
+    jw_obj_end(w);
+}
+
+static int check_type_change(const struct json *patch, const struct json *stored, struct err *err)
+{
+    struct str now = json_get_str(stored, "type"), want = json_get_str(patch, "type");
+    if (!stored || !patch || str_eq(now, want))
+        return 0;
+    json_fail(err, "/config", "type",
+              "The type of an environment cannot change; it is '" STR_FMT "'", STR_ARG(now));
+    err->detail = "invalid_config_type_change";
+    return ERR_INVALID;
+}
+
+int environment_patch_apply(struct arena *a, const struct environment_patch *p, struct str stored,
+                            struct str *out, struct err *err)
+{
+    const struct json *old = NULL;
+    if (str_some(stored) && json_parse(a, stored, 0, &old, err))
+        return err_set(err, ERR_CORRUPT, "A stored environment cannot be read");
+    int rc = check_type_change(p->config, json_get(old, "config"), err);
+    const struct json *bag = json_get(old, "metadata");
+    struct str metadata;
+    if (!rc)
+        rc = metadata_merge(a, bag ? bag->raw : STR_NONE, p->metadata, true, "/metadata", &metadata,
+                            err);
+    if (rc)
+        return rc;
+    struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 2);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_kstr(&w, "name", str_some(p->name) ? p->name : json_get_str(old, "name"));
+    const struct json *description = p->description ? p->description : json_get(old, "description");
+    jw_key(&w, "description");
+    jw_str(&w, description ? description->str : STR_NONE); /* "" where unset, never null */
+    write_config(&w, p->config, json_get(old, "config"));
+    jw_kraw(&w, "metadata", metadata);
+    jw_kz(&w, "scope", "organization");
+    jw_obj_end(&w);
+    return compact_keep(a, &b, out, err);
+}

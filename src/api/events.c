@@ -1,0 +1,275 @@
+/* POST and GET /v1/sessions/{id}/events */
+#include "api/cursor.h"
+#include "api/event_decode.h"
+#include "api/handlers.h"
+#include "api/session_call.h"
+
+#include "base/limits.h"
+#include "json/decode.h"
+
+#include <stdio.h>
+
+/* ---- send ---- */
+
+struct send_in {
+    const struct json *events;
+};
+static const struct json_field send_fields[] = {
+    JSON_FIELD_ANY(struct send_in, events, "events", .type = JSON_ARRAY, .required = true, .min = 1,
+                   .max = LIMIT_EVENTS_PER_SEND),
+    JSON_FIELD_END};
+
+struct send_call {
+    struct session_row row;
+    struct sent_event *events;
+    size_t n;
+};
+
+/* An interrupt may name a thread of the session; there is only the primary one. */
+static int check_threads(const struct send_call *s, struct err *err)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        struct str id = s->events[i].thread_id;
+        if (!str_some(id) || str_eq(id, id_str(&s->row.thread_id)))
+            continue;
+        char where[ERR_AT_MAX];
+        json_pointer_index(where, "/events", i);
+        return json_fail(err, where, "session_thread_id", "No thread '" STR_FMT "' in this session",
+                         STR_ARG(str_utf8_take(id, 64)));
+    }
+    return 0;
+}
+
+static int send_step(struct store_tx *tx, struct call *c, struct err *err)
+{
+    struct send_call *s = c->state;
+    int rc = session_find(tx, c, &s->row, err);
+    if (!rc)
+        rc = session_open_check(&s->row, err);
+    if (!rc)
+        rc = check_threads(s, err);
+    for (size_t i = 0; !rc && i < s->n; i++) {
+        struct inbox_row in = {.event = s->events[i].event};
+        rc = tx_inbox_add(tx, s->row.key, &in, err);
+    }
+    return rc;
+}
+
+static void sent(struct call *c)
+{
+    struct send_call *s = c->state;
+    engine_wake(c->api->cfg.engine, id_str(&s->row.id)); /* also when the client is gone */
+    struct buf b = BUF_INIT(SIZE_MAX / 4);
+    buf_z(&b, "{\"data\":[");
+    for (size_t i = 0; i < s->n; i++) {
+        if (i)
+            buf_ch(&b, ',');
+        buf_str(&b, s->events[i].event.body);
+    }
+    buf_z(&b, "]}");
+    call_reply(c, &b);
+}
+
+void events_send(struct call *c)
+{
+    struct send_call *s = call_state(c, sizeof *s);
+    struct send_in in;
+    struct err err;
+    if (!s)
+        return;
+    int rc = json_decode(c->doc, send_fields, &in, sizeof in, "", &err);
+    if (!rc) {
+        s->n = in.events->count;
+        rc = events_decode(&c->arena, in.events, false, "/events", &s->events, &err);
+    }
+    if (rc)
+        call_fail(c, &err);
+    else
+        call_write(c, send_step, sent);
+}
+
+/* ---- list ---- */
+
+/* A page ends early when it has grown to this: clients follow next_page in any case. */
+enum { PAGE_BYTES = 8 * 1024 * 1024, BATCH_FIRST = 16, BATCH_MAX = 256, BATCH_SMALL = 512 * 1024 };
+
+struct list_call {
+    bool desc, queued; /* queued: events not processed yet are wanted too */
+    int64_t limit;
+    struct time_range range;
+    uint64_t types;
+    struct cursor from; /* number and inbox 0: from the start */
+    struct cursor next; /* list 0: there is none */
+};
+
+/* What one run of the step has found so far; the text grows in c->body. */
+struct gather {
+    struct store_tx *tx;
+    struct list_call *s;
+    struct buf *out;
+    int64_t key, left;
+    struct cursor at;
+    bool more;
+};
+
+static void put_body(struct gather *g, const struct event *e)
+{
+    if (g->left < g->s->limit)
+        buf_ch(g->out, ',');
+    buf_str(g->out, e->body);
+    g->left--;
+}
+
+static bool page_full(const struct gather *g)
+{
+    return g->left == 0 || g->out->len >= PAGE_BYTES;
+}
+
+static int gather_batch(struct gather *g, struct arena *scratch, int64_t batch, size_t *n,
+                        struct err *err)
+{
+    const struct list_call *s = g->s;
+    struct event_filter f = {
+        .after_seq = s->desc ? 0 : g->at.number,
+        .before_seq = s->desc ? g->at.number : 0,
+        .desc = s->desc,
+        .limit = batch < g->left ? batch : g->left,
+        .types = s->types,
+        .gt_us = s->range.gt,
+        .gte_us = s->range.gte,
+        .lt_us = s->range.lt,
+        .lte_us = s->range.lte,
+    };
+    struct event *events;
+    int rc = tx_event_list(g->tx, g->key, &f, scratch, &events, n, &g->more, err);
+    for (size_t i = 0; rc == 0 && i < *n; i++) {
+        put_body(g, &events[i]);
+        g->at.number = events[i].seq;
+        g->at.at_us = events[i].processed_us;
+    }
+    return rc;
+}
+
+/* In batches, so that a page of huge events needs no huge memory. */
+static int gather_log(struct gather *g, struct err *err)
+{
+    AUTO_ARENA struct arena scratch;
+    arena_init(&scratch, LIMIT_JSON_ARENA);
+    int64_t batch = BATCH_FIRST;
+    do {
+        size_t n = 0, before = g->out->len;
+        int rc = gather_batch(g, &scratch, batch, &n, err);
+        if (rc == ERR_LIMIT && batch > 1)
+            batch = 1; /* huge ones: one by one */
+        else if (rc)
+            return rc;
+        else if (g->out->len - before < BATCH_SMALL && batch < BATCH_MAX)
+            batch *= 2;
+        if (rc)
+            g->more = true;
+        arena_reset(&scratch);
+    } while (g->more && !page_full(g));
+    return 0;
+}
+
+static int gather_inbox(struct gather *g, struct err *err)
+{
+    AUTO_ARENA struct arena scratch;
+    arena_init(&scratch, 2ul * LIMIT_JSON_ARENA);
+    struct inbox_row *rows;
+    size_t n;
+    int rc = tx_inbox_list(g->tx, g->key, &scratch, &rows, &n, err);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct event *e = &rows[i].event;
+        if (rows[i].number <= g->at.inbox || (g->s->types && !(g->s->types >> e->type & 1)))
+            continue;
+        if (page_full(g)) {
+            g->more = true;
+            break;
+        }
+        put_body(g, e);
+        g->at.inbox = rows[i].number;
+    }
+    return rc;
+}
+
+static int list_step(struct store_tx *tx, struct call *c, struct err *err)
+{
+    struct list_call *s = c->state;
+    struct session_row row;
+    int rc = session_find(tx, c, &row, err);
+    if (rc)
+        return rc;
+    buf_clear(&c->body);
+    buf_z(&c->body, "{\"data\":[");
+    struct gather g = {.tx = tx, .s = s, .out = &c->body, .key = row.key, .left = s->limit};
+    g.at = s->from;
+    rc = gather_log(&g, err);
+    if (rc == 0 && !g.more && s->queued && row.inbox)
+        rc = gather_inbox(&g, err);
+    s->next = g.at;
+    s->next.list = g.more ? CURSOR_EVENTS : 0;
+    s->next.desc = s->desc;
+    return rc;
+}
+
+static void reply_list(struct call *c)
+{
+    struct list_call *s = c->state;
+    buf_z(&c->body, "],\"next_page\":");
+    if (s->next.list) {
+        buf_ch(&c->body, '"');
+        cursor_write(&c->body, &s->next);
+        buf_ch(&c->body, '"');
+    } else {
+        buf_z(&c->body, "null");
+    }
+    buf_ch(&c->body, '}');
+    call_reply(c, &c->body);
+}
+
+static int read_types(struct call *c, uint64_t *out, struct err *err)
+{
+    struct str name;
+    for (size_t at = 0; query_next(&c->query, "types", &at, &name);) {
+        enum event_type t = event_type_of(name);
+        if (t == EVENT_NONE)
+            return err_at(err, ERR_INVALID, "types[]", "types[]: '" STR_FMT "' is no event type",
+                          STR_ARG(str_utf8_take(name, 64)));
+        *out |= UINT64_C(1) << t;
+    }
+    return 0;
+}
+
+static int read_list(struct call *c, struct list_call *s, struct err *err)
+{
+    static const char *const orders[] = {"asc", "desc", NULL};
+    int order = 0;
+    s->limit = 1000;
+    int rc = query_enum(&c->query, "order", orders, &order, err);
+    if (!rc)
+        rc = query_i64(&c->query, "limit", 1, 1000, &s->limit, err);
+    if (!rc)
+        rc = query_range(&c->query, "created_at", &s->range, err);
+    if (!rc)
+        rc = read_types(c, &s->types, err);
+    s->desc = order == 1;
+    s->queued = !time_range_any(&s->range);
+    struct str page = query_get(&c->query, "page");
+    if (!rc && str_some(page))
+        rc = cursor_read(&c->arena, page, CURSOR_EVENTS, s->desc, &s->from, err);
+    return rc ? rc : time_range_check(&s->range, s->from.at_us, err);
+}
+
+void events_list(struct call *c)
+{
+    struct list_call *s = call_state(c, sizeof *s);
+    struct err err;
+    if (!s)
+        return;
+    c->body = BUF_INIT(SIZE_MAX / 4);
+    if (read_list(c, s, &err))
+        call_fail(c, &err);
+    else
+        call_read(c, list_step, reply_list);
+}

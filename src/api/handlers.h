@@ -1,0 +1,45 @@
+/* handlers: one function for each route; the table in routes.c is their only caller. Loop thread.
+ */
+#ifndef OSTLER_API_HANDLERS_H
+#define OSTLER_API_HANDLERS_H
+
+struct call;
+
+void agents_create(struct call *c);
+void agents_list(struct call *c);
+void agents_get(struct call *c);
+void agents_update(struct call *c);
+void agents_archive(struct call *c);
+void agents_versions(struct call *c);
+
+void environments_create(struct call *c);
+void environments_list(struct call *c);
+void environments_get(struct call *c);
+void environments_update(struct call *c);
+void environments_delete(struct call *c);
+void environments_archive(struct call *c);
+
+void sessions_create(struct call *c);
+void sessions_list(struct call *c);
+void sessions_get(struct call *c);
+void sessions_update(struct call *c);
+void sessions_delete(struct call *c);
+void sessions_archive(struct call *c);
+
+void events_send(struct call *c);
+void events_list(struct call *c);
+void events_stream(struct call *c);
+
+void threads_list(struct call *c);
+void threads_get(struct call *c);
+
+void workspace_put(struct call *c);
+void workspace_get(struct call *c);
+void workspace_tar(struct call *c);
+void workspace_patch(struct call *c);
+void outputs_tar(struct call *c);
+
+void health_get(struct call *c);
+void metrics_get(struct call *c);
+
+#endif

@@ -1,0 +1,151 @@
+#include "api/agent_decode.h"
+#include "api/api_impl.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/fd.h"
+#include "json/writer.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+void reply_error_json(struct buf *out, const struct err *err, struct str request_id)
+{
+    struct jw w = jw_to(out);
+    jw_obj(&w);
+    jw_kz(&w, "type", "error");
+    jw_key(&w, "error");
+    jw_obj(&w);
+    jw_kz(&w, "type", err_api_type(err->code));
+    jw_kz(&w, "message", err->msg);
+    if (err->detail || err->at[0]) {
+        jw_key(&w, "details");
+        jw_obj(&w);
+        if (err->detail)
+            jw_kz(&w, "error_code", err->detail);
+        if (err->at[0])
+            jw_kz(&w, "pointer", err->at);
+        jw_obj_end(&w);
+    }
+    jw_obj_end(&w);
+    jw_kstr(&w, "request_id", request_id);
+    jw_obj_end(&w);
+    jw_done(&w);
+}
+
+void reply_error_body(struct buf *out, const struct err *err, void *api)
+{
+    struct api *a = api;
+    struct id id = id_new("req");
+    a->requests[err_http_status(err->code) / 100 % API_STATUS_CLASSES]++;
+    reply_error_json(out, err, id_str(&id));
+}
+
+size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX])
+{
+    size_t n = 0;
+    out[n++] = (struct http_header){STR("request-id"), id_str(&c->request_id)};
+    if (c->workspace_id.z[0])
+        out[n++] = (struct http_header){STR("anthropic-workspace-id"), call_workspace(c)};
+    return n;
+}
+
+void call_answered(struct call *c, int status)
+{
+    assert(!c->replied);
+    c->replied = true;
+    c->status = status;
+    c->api->requests[status / 100 % API_STATUS_CLASSES]++;
+    char path[128], method[16], code[8], ms[24];
+    str_copyz(method, sizeof method, str_take(http_req_method(c->req), sizeof method - 1));
+    str_copyz(path, sizeof path, str_take(http_req_path(c->req), sizeof path - 1));
+    snprintf(code, sizeof code, "%d", status);
+    snprintf(ms, sizeof ms, "%.3f", (double)(clock_mono_us() - c->started_us) / 1e3);
+    log_line(LOG_DEBUG, "request", "method", method, "path", path, "status", code, "ms", ms,
+             "request_id", c->request_id.z, NULL);
+}
+
+static bool retry_is_useless(int code)
+{
+    return code == ERR_CONFLICT || code == ERR_EXISTS;
+}
+
+void call_fail(struct call *c, const struct err *err)
+{
+    int status = err_http_status(err->code);
+    if (!c->req)
+        return;
+    if (c->streaming) {
+        log_err(LOG_WARN, "stream failed", err);
+        http_stream_abort(c->req);
+        return;
+    }
+    if (c->replied)
+        return;
+    if (status >= 500)
+        log_err(LOG_WARN, "request failed", err);
+    struct http_header h[REPLY_HEADERS_MAX];
+    size_t n = reply_headers(c, h);
+    h[n++] = (struct http_header){STR("content-type"), STR("application/json")};
+    if (err->code == ERR_METHOD && c->state)
+        h[n++] = (struct http_header){STR("allow"), str_z(c->state)};
+    if (retry_is_useless(err->code))
+        h[n++] = (struct http_header){STR("x-should-retry"), STR("false")};
+    AUTO_BUF struct buf b = BUF_INIT(16 * 1024);
+    reply_error_json(&b, err, id_str(&c->request_id));
+    call_answered(c, status);
+    http_reply(c->req, status, h, n, buf_view(&b));
+}
+
+void call_reply(struct call *c, struct buf *json)
+{
+    call_reply_text(c, "application/json", json);
+}
+
+void call_reply_text(struct call *c, const char *type, struct buf *text)
+{
+    struct err err;
+    if (!buf_ok(text)) {
+        err_set(&err, ERR_LIMIT, "the response is too large; ask for fewer rows with limit=");
+        call_fail(c, &err);
+    } else if (c->req && !c->replied) {
+        struct http_header h[REPLY_HEADERS_MAX];
+        size_t n = reply_headers(c, h);
+        h[n++] = (struct http_header){STR("content-type"), str_z(type)};
+        call_answered(c, 200);
+        http_reply(c->req, 200, h, n, buf_view(text));
+    }
+    buf_fini(text);
+}
+
+void call_reply_file(struct call *c, const char *type, int fd, uint64_t len)
+{
+    if (!c->req || c->replied) {
+        fd_close(fd);
+        return;
+    }
+    struct http_header h[REPLY_HEADERS_MAX];
+    size_t n = reply_headers(c, h);
+    h[n++] = (struct http_header){STR("content-type"), str_z(type)};
+    call_answered(c, 200);
+    http_reply_file(c->req, 200, h, n, fd, len);
+}
+
+/* ---- the model rules of the decoders ---- */
+
+static int check_model(void *self, struct str id, struct err *err)
+{
+    return model_router_check(self, id, err);
+}
+
+static const char *default_effort(void *self, struct str id)
+{
+    const struct model_info *info = model_router_info(self, id);
+    return info && info->default_effort ? info->default_effort : "high";
+}
+
+const struct model_rules *call_model_rules(struct call *c, struct model_rules *rules)
+{
+    *rules = (struct model_rules){c->api->cfg.models, check_model, default_effort};
+    return rules;
+}

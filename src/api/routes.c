@@ -1,0 +1,86 @@
+#include "api/routes.h"
+
+#include "api/handlers.h"
+
+#include <stdio.h>
+
+#define ENTRY(m, p, b, k, h, o, e)                                                                 \
+    {                                                                                              \
+        .method = m, .pattern = p, .beta = b, .body = k, .handle = h, .open = o, .extension = e    \
+    }
+#define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false)
+#define EXTRA(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true) /* ours */
+#define OPEN(m, p, b, k, h) ENTRY(m, p, b, k, h, true, true)   /* ours, without credential */
+
+/* clang-format off */
+const struct route route_table[] = {
+    ROUTE("POST",   "/v1/agents",                      BETA_AGENTS,  BODY_JSON,   agents_create),
+    ROUTE("GET",    "/v1/agents",                      BETA_AGENTS,  BODY_NONE,   agents_list),
+    ROUTE("GET",    "/v1/agents/{}",                   BETA_AGENTS,  BODY_NONE,   agents_get),
+    ROUTE("POST",   "/v1/agents/{}",                   BETA_AGENTS,  BODY_JSON,   agents_update),
+    ROUTE("POST",   "/v1/agents/{}/archive",           BETA_AGENTS,  BODY_MAYBE,  agents_archive),
+    ROUTE("GET",    "/v1/agents/{}/versions",          BETA_AGENTS,  BODY_NONE,   agents_versions),
+    ROUTE("POST",   "/v1/environments",                BETA_AGENTS,  BODY_JSON,   environments_create),
+    ROUTE("GET",    "/v1/environments",                BETA_AGENTS,  BODY_NONE,   environments_list),
+    ROUTE("GET",    "/v1/environments/{}",             BETA_AGENTS,  BODY_NONE,   environments_get),
+    ROUTE("POST",   "/v1/environments/{}",             BETA_AGENTS,  BODY_JSON,   environments_update),
+    ROUTE("DELETE", "/v1/environments/{}",             BETA_AGENTS,  BODY_MAYBE,  environments_delete),
+    ROUTE("POST",   "/v1/environments/{}/archive",     BETA_AGENTS,  BODY_MAYBE,  environments_archive),
+    ROUTE("POST",   "/v1/sessions",                    BETA_AGENTS,  BODY_JSON,   sessions_create),
+    ROUTE("GET",    "/v1/sessions",                    BETA_AGENTS,  BODY_NONE,   sessions_list),
+    ROUTE("GET",    "/v1/sessions/{}",                 BETA_AGENTS,  BODY_NONE,   sessions_get),
+    ROUTE("POST",   "/v1/sessions/{}",                 BETA_AGENTS,  BODY_JSON,   sessions_update),
+    ROUTE("DELETE", "/v1/sessions/{}",                 BETA_AGENTS,  BODY_MAYBE,  sessions_delete),
+    ROUTE("POST",   "/v1/sessions/{}/archive",         BETA_AGENTS,  BODY_MAYBE,  sessions_archive),
+    ROUTE("POST",   "/v1/sessions/{}/events",          BETA_AGENTS,  BODY_JSON,   events_send),
+    ROUTE("GET",    "/v1/sessions/{}/events",          BETA_AGENTS,  BODY_NONE,   events_list),
+    ROUTE("GET",    "/v1/sessions/{}/events/stream",   BETA_AGENTS,  BODY_NONE,   events_stream),
+    ROUTE("GET",    "/v1/sessions/{}/threads",         BETA_THREADS, BODY_NONE,   threads_list),
+    ROUTE("GET",    "/v1/sessions/{}/threads/{}",      BETA_THREADS, BODY_NONE,   threads_get),
+    EXTRA("PUT",    "/v1/sessions/{}/workspace",       BETA_NONE,    BODY_STREAM, workspace_put),
+    EXTRA("GET",    "/v1/sessions/{}/workspace",       BETA_NONE,    BODY_NONE,   workspace_get),
+    EXTRA("GET",    "/v1/sessions/{}/workspace.tar",   BETA_NONE,    BODY_NONE,   workspace_tar),
+    EXTRA("GET",    "/v1/sessions/{}/workspace.patch", BETA_NONE,    BODY_NONE,   workspace_patch),
+    EXTRA("GET",    "/v1/sessions/{}/outputs.tar",     BETA_NONE,    BODY_NONE,   outputs_tar),
+    OPEN( "GET",    "/healthz",                        BETA_NONE,    BODY_NONE,   health_get),
+    OPEN("GET",    "/metrics",                        BETA_NONE,    BODY_NONE,   metrics_get),
+};
+/* clang-format on */
+
+const size_t route_count = sizeof route_table / sizeof route_table[0];
+
+static bool path_fits(const char *pattern, struct str path, struct str ids[ROUTE_IDS_MAX])
+{
+    struct str want = str_z(pattern);
+    size_t n = 0;
+    while (str_some(want) && str_some(path)) {
+        struct str p = str_split(&want, '/'), s = str_split(&path, '/');
+        if (str_eqz(p, "{}")) {
+            if (s.len == 0)
+                return false;
+            ids[n++] = s;
+        } else if (!str_eq(p, s)) {
+            return false;
+        }
+    }
+    return !str_some(want) && !str_some(path);
+}
+
+enum route_match route_find(struct str method, struct str path, const struct route **out,
+                            struct str ids[ROUTE_IDS_MAX], char allow[64])
+{
+    size_t n = 0;
+    allow[0] = '\0';
+    for (size_t i = 0; i < route_count; i++) {
+        const struct route *r = &route_table[i];
+        if (!path_fits(r->pattern, path, ids))
+            continue;
+        if (str_eqz(method, r->method)) {
+            *out = r;
+            return ROUTE_FOUND;
+        }
+        int w = snprintf(allow + n, 64 - n, "%s%s", n ? ", " : "", r->method);
+        n += w > 0 && (size_t)w < 64 - n ? (size_t)w : 0;
+    }
+    return n ? ROUTE_NO_METHOD : ROUTE_NO_PATH;
+}

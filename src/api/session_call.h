@@ -1,0 +1,16 @@
+/* session_call: what the handlers below /v1/sessions share. Internal to api/. */
+#ifndef OSTLER_API_SESSION_CALL_H
+#define OSTLER_API_SESSION_CALL_H
+
+#include "api/api_impl.h"
+
+/* The session that the path names, of the caller's workspace. Store thread. */
+int session_find(struct store_tx *tx, struct call *c, struct session_row *row,
+                 struct err *err) MUST_USE;
+/* INVALID when the session is archived or terminated: nothing can be sent to it any more. */
+int session_open_check(const struct session_row *row, struct err *err) MUST_USE;
+/* INVALID while a turn is running or events wait. */
+int session_rest_check(const struct session_row *row, const char *what, struct err *err) MUST_USE;
+void session_reply(struct call *c, const struct session_row *row);
+
+#endif

@@ -1,0 +1,235 @@
+/* POST /v1/sessions */
+#include "api/agent_decode.h"
+#include "api/compact.h"
+#include "api/event_decode.h"
+#include "api/handlers.h"
+#include "api/metadata.h"
+#include "api/session_call.h"
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "json/decode.h"
+
+#include <stdio.h>
+
+struct create_in {
+    const struct json *agent, *environment, *title, *metadata, *events, *resources, *vaults,
+        *budget, *limits;
+};
+
+#define IN(member, name, ...) JSON_FIELD_ANY(struct create_in, member, name, __VA_ARGS__)
+static const struct json_field create_fields[] = {
+    IN(agent, "agent", .required = true),
+    IN(environment, "environment_id", .type = JSON_STRING, .required = true, .min = 1, .max = 64),
+    IN(title, "title", .type = JSON_STRING, .nullable = true, .max = LIMIT_TITLE_CHARS),
+    IN(metadata, "metadata", .type = JSON_OBJECT, .nullable = true),
+    IN(events, "initial_events", .type = JSON_ARRAY, .nullable = true, .max = LIMIT_INITIAL_EVENTS),
+    IN(resources, "resources", .type = JSON_ARRAY, .nullable = true),
+    IN(vaults, "vault_ids", .type = JSON_ARRAY, .nullable = true),
+    IN(budget, "budget", .type = JSON_OBJECT, .nullable = true),
+    IN(limits, "limits", .type = JSON_OBJECT, .nullable = true),
+    JSON_FIELD_END};
+
+struct reference_in {
+    const struct json *type, *id, *version;
+};
+static const struct json_field reference_fields[] = {
+    JSON_FIELD_ANY(struct reference_in, type, "type", .type = JSON_STRING, .required = true),
+    JSON_FIELD_ANY(struct reference_in, id, "id", .type = JSON_STRING, .required = true, .min = 1,
+                   .max = 64),
+    JSON_FIELD_ANY(struct reference_in, version, "version", .type = JSON_NUMBER), JSON_FIELD_END};
+
+struct create_call {
+    struct str agent_id;
+    int64_t agent_version; /* 0: the latest */
+    bool overrides;
+    struct agent_patch patch;
+    struct str environment_id;
+    struct sent_event *events;
+    size_t nevents;
+    struct session_row row;
+};
+
+/* ---- decoding ---- */
+
+static int decode_agent(struct call *c, struct create_call *s, const struct json *v,
+                        struct err *err)
+{
+    struct model_rules rules;
+    if (v->type == JSON_STRING) {
+        s->agent_id = v->str;
+        return 0;
+    }
+    if (v->type != JSON_OBJECT)
+        return json_fail(err, "/agent", NULL, "Input should be an agent's id or an object");
+    struct str type = json_get_str(v, "type");
+    if (str_eqz(type, "agent_with_overrides")) {
+        s->overrides = true;
+        int rc = agent_patch_decode(&c->arena, v, AGENT_OVERRIDE, "/agent",
+                                    call_model_rules(c, &rules), &s->patch, err);
+        s->agent_id = s->patch.id;
+        s->agent_version = s->patch.version;
+        return rc;
+    }
+    struct reference_in in;
+    int rc = json_decode(v, reference_fields, &in, sizeof in, "/agent", err);
+    if (rc)
+        return rc;
+    if (!str_eqz(type, "agent"))
+        return json_fail(err, "/agent", "type",
+                         "Input should be 'agent' or 'agent_with_overrides'");
+    s->agent_id = in.id->str;
+    if (in.version && (!json_i64(in.version, &s->agent_version) || s->agent_version < 1))
+        return json_fail(err, "/agent", "version", "Input should be an integer of at least 1");
+    return 0;
+}
+
+static int refuse_unsupported(const struct create_in *in, struct err *err)
+{
+    static const char say[] = "Not supported by this version; leave it out or empty";
+    if (in->resources && in->resources->count > 0)
+        return json_fail(err, "", "resources", "%s", say);
+    if (in->vaults && in->vaults->count > 0)
+        return json_fail(err, "", "vault_ids", "%s", say);
+    if (json_is(in->budget, JSON_OBJECT))
+        return json_fail(err, "", "budget", "%s", say);
+    if (json_is(in->limits, JSON_OBJECT) && in->limits->count > 0)
+        return json_fail(err, "", "limits", "%s", say);
+    return 0;
+}
+
+static int decode(struct call *c, struct create_call *s, struct err *err)
+{
+    struct create_in in;
+    int rc = json_decode(c->doc, create_fields, &in, sizeof in, "", err);
+    if (!rc)
+        rc = decode_agent(c, s, in.agent, err);
+    if (!rc)
+        rc = metadata_check(in.metadata, false, "/metadata", err);
+    if (!rc)
+        rc = refuse_unsupported(&in, err);
+    if (!rc)
+        rc = metadata_merge(&c->arena, STR_NONE, in.metadata, false, "/metadata", &s->row.metadata,
+                            err);
+    if (!rc && json_is(in.events, JSON_ARRAY)) {
+        s->nevents = in.events->count;
+        rc = events_decode(&c->arena, in.events, true, "/initial_events", &s->events, err);
+    }
+    if (rc)
+        return rc;
+    s->environment_id = in.environment->str;
+    if (json_is(in.title, JSON_STRING))
+        s->row.title = in.title->str;
+    return 0;
+}
+
+/* ---- the transaction ---- */
+
+static int find_agent(struct store_tx *tx, struct call *c, struct create_call *s,
+                      struct agent_row *row, struct err *err)
+{
+    int rc = ERR_NOT_FOUND;
+    if (id_valid(s->agent_id, "agent"))
+        rc =
+            tx_agent_get(tx, call_workspace(c), s->agent_id, s->agent_version, &c->arena, row, err);
+    if (rc == ERR_NOT_FOUND && s->agent_version)
+        return err_at(err, rc, "/agent",
+                      "agent: Agent '" STR_FMT "' has no version %lld, or does "
+                      "not exist",
+                      STR_ARG(str_utf8_take(s->agent_id, 64)), (long long)s->agent_version);
+    if (rc == ERR_NOT_FOUND)
+        return err_at(err, rc, "/agent", "agent: Agent '" STR_FMT "' not found",
+                      STR_ARG(str_utf8_take(s->agent_id, 64)));
+    if (rc == 0 && row->archived_us)
+        return json_fail(err, "", "agent", "Agent '%s' is archived; new sessions cannot use it",
+                         row->id.z);
+    return rc;
+}
+
+static int resolve_agent(struct store_tx *tx, struct call *c, struct create_call *s,
+                         struct err *err)
+{
+    struct agent_row agent;
+    struct agent_def def;
+    int rc = find_agent(tx, c, s, &agent, err);
+    if (!rc)
+        rc = agent_def_read(&c->arena, agent.body, &def, err);
+    if (!rc && s->overrides)
+        rc = agent_patch_apply(&c->arena, &s->patch, &def, err);
+    if (rc)
+        return rc;
+    s->row.agent_id = agent.id;
+    s->row.agent_version = agent.version;
+    struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4ul);
+    agent_snapshot_write(&def, id_str(&agent.id), agent.version, &b);
+    return compact_keep(&c->arena, &b, &s->row.agent, err);
+}
+
+static int resolve_environment(struct store_tx *tx, struct call *c, struct create_call *s,
+                               struct err *err)
+{
+    struct environment_row env;
+    const struct json *doc;
+    int rc = ERR_NOT_FOUND;
+    if (id_valid(s->environment_id, "env"))
+        rc = tx_environment_get(tx, call_workspace(c), s->environment_id, &c->arena, &env, err);
+    if (rc == ERR_NOT_FOUND)
+        return err_at(err, rc, "/environment_id",
+                      "environment_id: Environment '" STR_FMT "' not found",
+                      STR_ARG(str_utf8_take(s->environment_id, 64)));
+    if (rc)
+        return rc;
+    if (env.archived_us) {
+        json_fail(err, "", "environment_id",
+                  "Environment '%s' is archived; new sessions cannot use it", env.id.z);
+        err->detail = "environment_archived";
+        return ERR_INVALID;
+    }
+    if (json_parse(&c->arena, env.body, 0, &doc, err) || !json_get(doc, "config"))
+        return err_set(err, ERR_CORRUPT, "Environment '%s' cannot be read", env.id.z);
+    s->row.environment_id = env.id;
+    s->row.environment = json_get(doc, "config")->raw;
+    return 0;
+}
+
+static int create_step(struct store_tx *tx, struct call *c, struct err *err)
+{
+    struct create_call *s = c->state;
+    int rc = resolve_agent(tx, c, s, err);
+    if (!rc)
+        rc = resolve_environment(tx, c, s, err);
+    if (!rc)
+        rc = tx_session_insert(tx, &s->row, err);
+    for (size_t i = 0; !rc && i < s->nevents; i++) {
+        struct inbox_row in = {.event = s->events[i].event};
+        rc = tx_inbox_add(tx, s->row.key, &in, err);
+    }
+    return rc;
+}
+
+/* Also when the client is gone: the events are accepted, the session must go. */
+static void created(struct call *c)
+{
+    struct create_call *s = c->state;
+    s->row.inbox = s->nevents > 0;
+    if (s->nevents > 0)
+        engine_wake(c->api->cfg.engine, id_str(&s->row.id));
+    session_reply(c, &s->row);
+}
+
+void sessions_create(struct call *c)
+{
+    struct create_call *s = call_state(c, sizeof *s);
+    struct err err;
+    if (!s)
+        return;
+    if (decode(c, s, &err)) {
+        call_fail(c, &err);
+        return;
+    }
+    s->row.id = id_new("sesn");
+    s->row.workspace_id = c->workspace_id;
+    s->row.thread_id = id_new("sthr");
+    s->row.created_us = s->row.updated_us = clock_unix_us();
+    call_write(c, create_step, created);
+}
