@@ -1,0 +1,192 @@
+/* The step between the server and bubblewrap: joins the cgroups, sets the limits, gives up root. A
+ * program of its own, so that the server runs no code between fork and exec.
+ *
+ * As root the sandbox's directories may lie below ones that its user cannot pass (a data directory
+ * of mode 0700). They are therefore bound to a place that it can reach, in a mount namespace that
+ * only this process and what it starts will see.
+ */
+#include "hand/hand.h"
+
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { LAUNCH_FAILED = 125 };
+
+static _Noreturn void die(const char *what, const char *which)
+{
+    fprintf(stderr, "launch: %s %s: %s\n", what, which, strerror(errno));
+    exit(LAUNCH_FAILED);
+}
+
+static void join_cgroup(const char *procs)
+{
+    AUTO_FD int fd = open(procs, O_WRONLY | O_CLOEXEC);
+    struct err err;
+    if (fd < 0 || fd_write_all(fd, STR("0"), &err) != 0)
+        die("cannot join the cgroup", procs);
+}
+
+/* An empty tmpfs over `at`, seen by nobody else. */
+static void open_stage(const char *at)
+{
+    if (unshare(CLONE_NEWNS) < 0)
+        die("cannot make", "a mount namespace");
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        die("cannot make private", "/");
+    if (mount("tmpfs", at, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k") < 0)
+        die("cannot mount a tmpfs on", at);
+}
+
+/* `from` was opened before the stage could hide it. */
+static void put_on_stage(const char *at, const char *name, const char *from, int fd)
+{
+    char to[512], source[64];
+    struct stat st;
+    snprintf(to, sizeof to, "%s/%s", at, name);
+    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
+    if (fstat(fd, &st) < 0)
+        die("cannot look at", from);
+    int rc = S_ISDIR(st.st_mode) ? mkdir(to, 0755) : mknod(to, S_IFREG | 0644, 0);
+    if (rc < 0)
+        die("cannot make", to);
+    if (mount(source, to, NULL, MS_BIND, NULL) < 0)
+        die("cannot bind", from);
+}
+
+static void set_limit(const char *name, const char *value)
+{
+    static const struct {
+        const char *name;
+        __rlimit_resource_t what;
+    } known[] = {{"nofile", RLIMIT_NOFILE},
+                 {"fsize", RLIMIT_FSIZE},
+                 {"core", RLIMIT_CORE},
+                 {"cpu", RLIMIT_CPU},
+                 {"as", RLIMIT_AS}};
+    int64_t n;
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        if (!str_eqz(str_z(name), known[i].name) || !str_i64(str_z(value), &n))
+            continue;
+        struct rlimit now, want = {(rlim_t)n, (rlim_t)n};
+        if (getrlimit(known[i].what, &now) == 0 && now.rlim_max < want.rlim_max)
+            want.rlim_cur = want.rlim_max = now.rlim_max; /* tighter already */
+        if (setrlimit(known[i].what, &want) < 0)
+            die("cannot set the limit", name);
+        return;
+    }
+    errno = EINVAL;
+    die("unknown limit", name);
+}
+
+static void become(const char *id)
+{
+    int64_t n;
+    if (!str_i64(str_z(id), &n) || n < 1 || n > INT32_MAX) {
+        errno = EINVAL;
+        die("bad user id", id);
+    }
+    uid_t uid = (uid_t)n;
+    gid_t gid = (gid_t)n;
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        die("cannot become user", id);
+}
+
+struct staged {
+    const char *name, *path;
+    int fd;
+};
+
+int launch_main(int argc, char **argv)
+{
+    enum { STAGED = 16 };
+    struct staged staged[STAGED];
+    size_t n = 0;
+    const char *uid = NULL, *stage = NULL;
+    int i = 0;
+    for (; i < argc && !str_eqz(str_z(argv[i]), "--"); i++) {
+        struct str o = str_z(argv[i]);
+        if (i + 1 < argc && str_eqz(o, "--cgroup")) {
+            join_cgroup(argv[++i]);
+        } else if (i + 1 < argc && str_eqz(o, "--uid")) {
+            uid = argv[++i];
+        } else if (i + 1 < argc && str_eqz(o, "--stage")) {
+            stage = argv[++i];
+        } else if (i + 2 < argc && str_eqz(o, "--put") && n < STAGED) {
+            int fd = open(argv[i + 2], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+            if (fd < 0)
+                die("cannot open", argv[i + 2]);
+            staged[n++] = (struct staged){argv[i + 1], argv[i + 2], fd};
+            i += 2;
+        } else if (i + 2 < argc && str_eqz(o, "--rlimit")) {
+            set_limit(argv[i + 1], argv[i + 2]);
+            i += 2;
+        } else {
+            fprintf(stderr, "launch: bad argument '%s'\n", argv[i]);
+            return LAUNCH_FAILED;
+        }
+    }
+    if (i + 1 >= argc) {
+        fprintf(stderr, "launch: no program\n");
+        return LAUNCH_FAILED;
+    }
+    if (stage)
+        open_stage(stage);
+    for (size_t k = 0; stage && k < n; k++)
+        put_on_stage(stage, staged[k].name, staged[k].path, staged[k].fd);
+    if (uid)
+        become(uid);
+    execvp(argv[i + 1], argv + i + 1);
+    die("cannot execute", argv[i + 1]);
+}
+
+/* ---- selftest ---- */
+
+static int64_t status_field(const struct buf *status, const char *name, int base)
+{
+    const char *at = strstr(status->data, name);
+    return at ? (int64_t)strtoull(at + strlen(name), NULL, base) : -1;
+}
+
+/* Run in a sandbox by the server's probe: one JSON object that says what holds. */
+int selftest_main(void)
+{
+    int abi = confine(true);
+    AUTO_BUF struct buf status = BUF_INIT(1 << 20);
+    struct err err;
+    if (fd_read_file("/proc/self/status", &status, &err) != 0) {
+        fprintf(stderr, "selftest: %s\n", err.msg);
+        return 1;
+    }
+    bool userns = syscall(SYS_unshare, CLONE_NEWUSER) == 0;
+    bool writes = access("/usr", W_OK) == 0 || access("/etc", W_OK) == 0 || mkdir("/x", 0755) == 0;
+    struct buf out = BUF_INIT(4096);
+    struct jw w = jw_to(&out);
+    jw_obj(&w);
+    jw_ki64(&w, "pid", getpid());
+    jw_ki64(&w, "uid", getuid());
+    jw_ki64(&w, "landlock_abi", abi);
+    jw_ki64(&w, "seccomp", status_field(&status, "\nSeccomp:", 10));
+    jw_ki64(&w, "no_new_privs", status_field(&status, "\nNoNewPrivs:", 10));
+    jw_ki64(&w, "capabilities", status_field(&status, "\nCapBnd:", 16));
+    jw_kbool(&w, "can_unshare", userns);
+    jw_kbool(&w, "can_write_system", writes);
+    jw_obj_end(&w);
+    jw_done(&w);
+    buf_ch(&out, '\n');
+    int rc = fd_write_all(1, buf_view(&out), &err);
+    buf_fini(&out);
+    return rc ? 1 : 0;
+}

@@ -1,0 +1,155 @@
+/* Processes of the sandbox: what a child starts with, killing, and counting where no cgroup does.
+ */
+#include "hand/hand.h"
+
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { KILL_ROUNDS = 32 };
+
+void proc_child(int keep)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    static const int back[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < COUNT_OF(back); i++)
+        signal(back[i], SIG_DFL);
+    close_range((unsigned)keep, ~0U, 0);
+    setsid();
+}
+
+void proc_oom_first(void)
+{
+    /* The file belongs to nobody here while the process cannot be dumped, as the hand cannot. There
+     * is nothing of the hand's left to steal: its descriptors are closed, and exec comes next. */
+    prctl(PR_SET_DUMPABLE, 1);
+    AUTO_FD int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    struct err err;
+    if (fd >= 0 && fd_write_all(fd, STR("500"), &err) != 0)
+        return; /* it would only have been a preference */
+}
+
+/* ---- /proc ---- */
+
+struct stat_line {
+    pid_t pid, ppid, session;
+    char state;
+};
+
+static bool read_small(const char *path, char *text, size_t cap)
+{
+    AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, cap - 1);
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    return true;
+}
+
+static bool read_stat(const char *pid, struct stat_line *s)
+{
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
+    if (!read_small(path, text, sizeof text))
+        return false;
+    const char *behind_name = strrchr(text, ')');
+    int pgrp, ppid, session;
+    if (!behind_name ||
+        sscanf(behind_name + 1, " %c %d %d %d", &s->state, &ppid, &pgrp, &session) != 4)
+        return false;
+    s->pid = (pid_t)strtol(pid, NULL, 10);
+    s->ppid = ppid;
+    s->session = session;
+    return true;
+}
+
+static bool is_spared(const struct hand *h, const struct stat_line *s)
+{
+    if (s->pid == getpid() || s->state == 'Z')
+        return true;
+    if (getpid() != 1) /* outside a sandbox there are others that are not ours */
+        return h->shell.pid == 0 || s->session != h->shell.pid;
+    list_for_each (it, &h->calls) {
+        struct call *c = LIST_ENTRY(it, struct call, node);
+        /* A child that has not made its session yet is still known by its pid. */
+        if (c->state == CALL_RUNNING && c->pid > 0 && (s->session == c->pid || s->pid == c->pid))
+            return true;
+    }
+    return false;
+}
+
+/* One look at every process; how many were killed. */
+static unsigned kill_round(const struct hand *h)
+{
+    DIR *d = opendir("/proc");
+    unsigned killed = 0;
+    struct dirent *e;
+    while (d && (e = readdir(d))) {
+        struct stat_line s;
+        if (e->d_name[0] < '1' || e->d_name[0] > '9' || !read_stat(e->d_name, &s))
+            continue;
+        if (!is_spared(h, &s) && kill(s.pid, SIGKILL) == 0)
+            killed++;
+    }
+    if (d)
+        closedir(d);
+    return killed;
+}
+
+void proc_kill_shell(struct hand *h)
+{
+    if (h->shell.pid > 0)
+        kill(-h->shell.pid, SIGKILL);
+    for (int i = 0; i < KILL_ROUNDS; i++)
+        if (kill_round(h) == 0)
+            return;
+    /* They multiply faster than one look takes. At once, then, and the file tools with them: pid 1
+     * itself is spared by the kernel. */
+    if (getpid() == 1)
+        kill(-1, SIGKILL);
+}
+
+bool proc_over_limit(const struct hand *h, const char **reason, char message[160])
+{
+    int64_t n = 0, pages = 0;
+    DIR *d = opendir("/proc");
+    struct dirent *e;
+    while (d && (e = readdir(d))) {
+        if (e->d_name[0] < '1' || e->d_name[0] > '9')
+            continue;
+        char path[64], text[128];
+        long long size, resident, shared;
+        snprintf(path, sizeof path, "/proc/%.20s/statm", e->d_name);
+        n++;
+        if (read_small(path, text, sizeof text) &&
+            sscanf(text, "%lld %lld %lld", &size, &resident, &shared) == 3)
+            pages += resident - shared;
+    }
+    if (d)
+        closedir(d);
+    int64_t memory_mb = pages * sysconf(_SC_PAGESIZE) >> 20;
+    if (h->cfg.watch_pids && n >= h->cfg.watch_pids) {
+        *reason = "pids";
+        snprintf(message, 160, "the sandbox reached its limit of %" PRId64 " processes",
+                 h->cfg.watch_pids);
+        return true;
+    }
+    if (h->cfg.watch_memory_mb && memory_mb > h->cfg.watch_memory_mb) {
+        *reason = "out_of_memory";
+        snprintf(message, 160, "the sandbox used more than its %" PRId64 " MB of memory",
+                 h->cfg.watch_memory_mb);
+        return true;
+    }
+    return false;
+}
