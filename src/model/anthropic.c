@@ -314,8 +314,8 @@ static void call_send(struct anthropic_call *c, const struct model_request *req)
     if (!c->http) {
         char text[ERR_MSG_MAX + 64];
         snprintf(text, sizeof text,
-                 "the model provider's address is wrong: %.150s; check "
-                 "ANTHROPIC_BASE_URL",
+                 "the request cannot be sent: %.130s; check ANTHROPIC_BASE_URL and "
+                 "ANTHROPIC_API_KEY",
                  err.msg);
         fail(c, MODEL_ERR_REQUEST, text);
     }

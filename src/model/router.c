@@ -52,6 +52,7 @@ struct failing_call {
     struct loop_timer timer;
     const struct model_callbacks *cb;
     void *arg;
+    bool over;
     struct model_failure failure;
 };
 
@@ -60,16 +61,23 @@ static void failing_closed(struct loop_timer *timer)
     mem_free(CONTAINER_OF(timer, struct failing_call, timer));
 }
 
+static void failing_end(struct failing_call *c)
+{
+    if (c->over)
+        return;
+    c->over = true;
+    loop_timer_close(&c->timer, failing_closed);
+}
+
 static void failing_cancel(struct model_call *base)
 {
-    struct failing_call *c = CONTAINER_OF(base, struct failing_call, base);
-    loop_timer_close(&c->timer, failing_closed);
+    failing_end(CONTAINER_OF(base, struct failing_call, base));
 }
 
 static void failing_report(struct loop_timer *timer)
 {
     struct failing_call *c = CONTAINER_OF(timer, struct failing_call, timer);
-    loop_timer_close(&c->timer, failing_closed);
+    failing_end(c);
     c->cb->failed(c->arg, &c->failure);
 }
 
