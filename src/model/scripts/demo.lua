@@ -72,7 +72,7 @@ bool str_all_ch(struct str s, char c)
     },
 }
 
--- The neighbour: new helpers are put before it, in the header and in the source.
+-- The neighbour: new helpers are put beside it, in the header and in the source.
 local NEIGHBOUR = "str_find_ch"
 
 local function say(text, name, input)
@@ -139,7 +139,6 @@ local function test_command(c)
     return failed != 0;
 }
 END_OF_TEST
-set -o pipefail
 ok=1
 for level in 0 1 2 3; do
     echo "compiling and testing with -O$level"
@@ -162,7 +161,7 @@ local function report(c, place, test)
         "This report was written by a script, not by an AI. What it says comes from the tools.",
         "",
         "* Searched `src/base` for `" .. c.name .. "`: it was not there.",
-        "* Added `" .. c.decl .. "` to `" .. HEADER .. "` before line " .. place.header
+        "* Added `" .. c.decl .. "` to `" .. HEADER .. "` after line " .. place.header
             .. ", and its definition to `" .. SOURCE .. "` before line " .. place.source .. ".",
         "* Compiled and tested it: " .. verdict .. ".",
         "",
@@ -183,12 +182,21 @@ local function step_search()
         { pattern = "\\bstr_[a-z_0-9]+\\(", path = "src/base" })
 end
 
+local function gave_up(call)
+    return say("The tool " .. tostring(call.name) .. " failed, and my script has no other way:\n\n"
+        .. call.content .. "\n\n" .. REAL)
+end
+
 -- Another directory than ostler's: have a look at it and say so.
 local function elsewhere(calls)
     if #calls == 1 then
-        return say("This is not ostler's source tree, so there is nothing here that my script can "
-            .. "improve. I look at what there is.", "bash",
+        return say("I do not find ostler's string functions here (grep says: "
+            .. (calls[1].content:sub(1, 200):gsub("%s+$", "")) .. "), so there is nothing that my script can improve. "
+            .. "I look at what there is.", "bash",
             { command = "pwd; ls -la | head -40; git log --oneline -5 2>/dev/null || true" })
+    end
+    if calls[2].is_error then
+        return gave_up(calls[2])
     end
     return say("What I see in this directory:\n\n" .. calls[2].content
         .. "\n\nThat is all I can do here. " .. WHO .. " " .. REAL)
@@ -202,15 +210,15 @@ end
 
 local function step_declare(found)
     local c = found.c
-    return say("I add the declaration before " .. NEIGHBOUR .. ".", "edit", {
+    return say("I add the declaration after " .. NEIGHBOUR .. ".", "edit", {
         file_path = HEADER,
         old_string = found.decl.text,
-        new_string = c.doc .. "\n" .. c.decl .. "\n" .. found.decl.text,
+        new_string = found.decl.text .. "\n" .. c.doc .. "\n" .. c.decl,
     })
 end
 
 local function step_define(found)
-    return say("The definition goes into " .. SOURCE .. ", at the same place.", "edit", {
+    return say("The definition goes into " .. SOURCE .. ", beside its neighbour's.", "edit", {
         file_path = SOURCE,
         old_string = found.def.text .. "\n{",
         new_string = found.c.body .. "\n" .. found.def.text .. "\n{",
@@ -244,11 +252,6 @@ local function step_end(found, calls)
     out[#out + 1] = ""
     out[#out + 1] = "I am a script, not an AI. " .. REAL
     return say(table.concat(out, "\n"))
-end
-
-local function gave_up(call)
-    return say("The tool " .. tostring(call.name) .. " failed, and my script has no other way:\n\n"
-        .. call.content .. "\n\n" .. REAL)
 end
 
 return function(request)
