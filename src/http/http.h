@@ -15,7 +15,8 @@ struct str http_header_get(const struct http_header *h, size_t n, const char *na
 
 /* Percent-decoding of a path segment or query piece ('+' is a blank only with `plus`). INVALID on a
  * bad escape, an encoded NUL, or invalid UTF-8. */
-int http_decode(struct arena *a, struct str in, bool plus, struct str *out, struct err *err) MUST_USE;
+int http_decode(struct arena *a, struct str in, bool plus, struct str *out,
+                struct err *err) MUST_USE;
 void http_encode(struct buf *b, struct str s); /* percent-encodes all but unreserved characters */
 
 struct http_param {

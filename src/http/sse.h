@@ -22,11 +22,12 @@ struct sse_reader {
 void sse_reader_init(struct sse_reader *r, size_t max,
                      void (*on_event)(void *arg, const struct sse_event *ev), void *arg);
 void sse_reader_fini(struct sse_reader *r);
-/* Feeds bytes in any cut; calls on_event for each complete event. TOO_LARGE past the bound. */
+/* Feeds bytes in any cut; calls on_event for each complete event (its views are valid during the
+ * call, in which the reader must not be ended). TOO_LARGE past the bound, and from then on. */
 int sse_reader_feed(struct sse_reader *r, struct str bytes, struct err *err) MUST_USE;
 
-/* "event: TYPE\nid: ID\ndata: ...\n\n"; an absent id leaves its line out. Data must hold no CR or LF
- * (JSON text never does). */
+/* "event: TYPE\nid: ID\ndata: ...\n\n"; an absent id leaves its line out. Data must hold no CR or
+ * LF (JSON text never does). */
 void sse_write(struct buf *b, struct str type, struct str id, struct str data);
 
 #endif

@@ -1,0 +1,45 @@
+/* parse: one HTTP/1.x request from bytes: finds the end of its head, checks the head more strictly
+ * than llhttp does, frames its body. No sockets: the server and the fuzzer feed it. Internal to
+ * http/.
+ *
+ * One thread. Views point into the arena that http_parse_head() was given. After an error `status`
+ * is the answer to send.
+ */
+#ifndef OSTLER_HTTP_PARSE_H
+#define OSTLER_HTTP_PARSE_H
+
+#include "http/http.h"
+
+#include <llhttp.h>
+
+enum http_head_state { HTTP_HEAD_MORE, HTTP_HEAD_WHOLE, HTTP_HEAD_BAD };
+
+/* Looks for the blank line that ends a head. `*at` is 0 at first and remembers how far it looked,
+ * so that a head that comes byte by byte costs no second look; when whole, `*at` is the head's
+ * length. BAD: a line that does not end in CR LF, or a first byte that starts no request. */
+enum http_head_state http_head_end(struct str in, size_t *at);
+
+struct http_parser {
+    llhttp_t ll;
+    int status; /* after an error: 400, 417, 431, 501, 505 */
+    int minor;  /* HTTP/1.minor */
+    bool keep_alive, chunked, expect_continue;
+    bool complete;           /* the whole message was consumed */
+    uint64_t content_length; /* 0 without a body, UINT64_MAX when chunked */
+    struct str method, path, query;
+    struct http_header *headers;
+    size_t nheaders;
+    size_t trailer_left; /* bytes that chunk extensions and trailers may still take */
+    /* A piece of the body; false stops http_parse_body() behind it. */
+    bool (*on_body)(void *arg, struct str piece);
+    void *arg;
+};
+
+/* `head` is what http_head_end() measured; it must outlive the parser (it lies in the arena). */
+int http_parse_head(struct http_parser *p, struct arena *a, struct str head,
+                    struct err *err) MUST_USE;
+/* Feeds body bytes; `*used` of them were consumed: all, unless the message is complete or on_body
+ * returned false. */
+int http_parse_body(struct http_parser *p, struct str in, size_t *used, struct err *err) MUST_USE;
+
+#endif
