@@ -140,6 +140,7 @@ static void block_open(struct anthropic_stream *s, int64_t wire_index, const str
         put_inside(&b->signature, json_get(content, "signature"));
     } else if (kind == REDACTED) {
         buf_str(&b->body, content->raw);
+        one_line(&b->body);
     } else if (kind == TOOL) {
         const struct json *input = json_get(content, "input");
         buf_str(&b->signature, json_get_str(content, "name"));
@@ -156,6 +157,16 @@ static void block_open(struct anthropic_stream *s, int64_t wire_index, const str
         text_piece(s, b, json_get_str(content, "text"));
 }
 
+/* In JSON a line end can only stand between tokens, where a blank means the same. Events carry this
+ * text in one line of a stream. */
+static void one_line(struct buf *json)
+{
+    for (size_t i = 0; i < json->len; i++) {
+        if (json->data[i] == '\n' || json->data[i] == '\r')
+            json->data[i] = ' ';
+    }
+}
+
 /* What goes to the tool: the streamed pieces, else what content_block_start held, else {}. */
 static void tool_close(struct anthropic_block *b)
 {
@@ -170,6 +181,8 @@ static void tool_close(struct anthropic_block *b)
     b->input_malformed =
         json_parse(&a, buf_view(&b->body), JSON_ALLOW_DUPLICATES, &input, &err) != 0 ||
         input->type != JSON_OBJECT;
+    if (!b->input_malformed)
+        one_line(&b->body);
 }
 
 static void block_close(struct anthropic_block *b)

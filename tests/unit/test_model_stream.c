@@ -126,6 +126,10 @@ static const struct transcript {
      START TOOL("0", "bash") INPUT("0", "") INPUT("0", "{\\\"a\\\": 1.50,")
          INPUT("0", " \\\"a\\\":2}") STOP("0") END("tool_use"),
      "[0:2] stop 1 |2 bash {\"a\": 1.50, \"a\":2}" USAGE},
+    {"input of several lines becomes one of the same length",
+     START TOOL("0", "x") INPUT("0", "{\\n \\\"k\\\":\\r\\n\\\"a\\\\nb\\\"}") STOP("0")
+         END("tool_use"),
+     "[0:2] stop 1 |2 x {  \"k\":  \"a\\nb\"}" USAGE},
     {"a tool without input", START TOOL("0", "list") STOP("0") END("tool_use"),
      "[0:2] stop 1 |2 list {}" USAGE},
     {"input that came with the block",

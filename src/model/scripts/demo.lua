@@ -177,8 +177,8 @@ end
 -- ---- the steps: each gets the calls so far and what they found out ----
 
 local function step_search()
-    return say(WHO .. "\n\nI look for a helper that is missing from the string functions of src/base, "
-        .. "and for its neighbour " .. NEIGHBOUR .. ".", "grep",
+    return say(WHO .. "\n\nI look for a helper that is missing from the string functions of "
+        .. "src/base, and for its neighbour " .. NEIGHBOUR .. ".", "grep",
         { pattern = "\\bstr_[a-z_0-9]+\\(", path = "src/base" })
 end
 
@@ -191,8 +191,8 @@ end
 local function elsewhere(calls)
     if #calls == 1 then
         return say("I do not find ostler's string functions here (grep says: "
-            .. (calls[1].content:sub(1, 200):gsub("%s+$", "")) .. "), so there is nothing that my script can improve. "
-            .. "I look at what there is.", "bash",
+            .. (calls[1].content:sub(1, 200):gsub("%s+$", "")) .. "), so there is nothing that my "
+            .. "script can improve. I look at what there is.", "bash",
             { command = "pwd; ls -la | head -40; git log --oneline -5 2>/dev/null || true" })
     end
     if calls[2].is_error then
@@ -205,7 +205,8 @@ end
 local function step_read(found)
     return say("There is no " .. found.c.name .. " yet. I read the place where it belongs: "
         .. HEADER .. ", line " .. found.decl.number .. ".", "read",
-        { file_path = HEADER, view_range = { math.max(1, found.decl.number - 6), found.decl.number + 6 } })
+        { file_path = HEADER,
+          view_range = { math.max(1, found.decl.number - 6), found.decl.number + 6 } })
 end
 
 local function step_declare(found)
@@ -235,7 +236,8 @@ local function step_report(found, test)
     return say(test.is_error and "The test did not pass. I write that down."
         or "All checks passed. I write the report.", "write",
         { file_path = REPORT,
-          content = report(found.c, { header = found.decl.number, source = found.def.number }, test) })
+          content = report(found.c, { header = found.decl.number, source = found.def.number },
+              test) })
 end
 
 local function step_end(found, calls)
