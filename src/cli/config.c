@@ -1,0 +1,121 @@
+#include "cli/config.h"
+
+#include "base/fd.h"
+
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { CONFIG_ARENA = 4 * 1024 * 1024 };
+
+const char *config_env(const char *name)
+{
+    const char *v = getenv(name);
+    return v && *v ? v : NULL;
+}
+
+int config_default_data(struct arena *a, const char **out, struct err *err)
+{
+    const char *data = config_env("OSTLER_DATA");
+    const char *xdg = config_env("XDG_DATA_HOME"), *home = config_env("HOME");
+    if (data)
+        *out = data;
+    else if (xdg && xdg[0] == '/') /* the specification: relative ones are to be ignored */
+        *out = arena_printf(a, "%s/ostler", xdg).ptr;
+    else if (home)
+        *out = arena_printf(a, "%s/.local/share/ostler", home).ptr;
+    else
+        return err_at(err, ERR_INVALID, "--data",
+                      "no data directory: HOME is not set; name one with --data DIR");
+    return *out ? 0 : err_at(err, ERR_LIMIT, "HOME", "HOME is too long");
+}
+
+static bool is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return (ntohl(v4.s_addr) >> 24) == 127;
+    if (inet_pton(AF_INET6, host, &v6) == 1)
+        return IN6_IS_ADDR_LOOPBACK(&v6);
+    return strcmp(host, "localhost") == 0;
+}
+
+/* "HOST:PORT", "[V6]:PORT" or "PORT" (then the host is 127.0.0.1). */
+int config_listen(struct config *c, const char *text, const char *at, struct err *err)
+{
+    struct str s = str_z(text), host = STR("127.0.0.1"), port = s;
+    if (s.len && s.ptr[0] == '[') {
+        ptrdiff_t close = str_find(s, STR("]:"));
+        if (close < 0)
+            goto bad;
+        host = str_n(s.ptr + 1, (size_t)close - 1);
+        port = str_skip(s, (size_t)close + 2);
+    } else {
+        ptrdiff_t colon = str_find_ch(s, ':');
+        if (colon >= 0) {
+            host = str_take(s, (size_t)colon);
+            port = str_skip(s, (size_t)colon + 1);
+        }
+    }
+    int64_t number;
+    if (!host.len || !str_i64(port, &number) || number < 0 || number > 65535)
+        goto bad;
+    if (!str_copyz(c->host, sizeof c->host, host))
+        goto bad;
+    c->port = (int)number;
+    c->loopback = is_loopback(c->host);
+    return 0;
+bad:
+    return err_at(err, ERR_INVALID, at,
+                  "%s: '%s' is not an address; write HOST:PORT, for example %s", at, text,
+                  CONFIG_DEFAULT_LISTEN);
+}
+
+static int set_level(struct config *c, const char *text, const char *at, struct err *err)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            c->log_level = (enum log_level)i;
+            return 0;
+        }
+    }
+    return err_at(err, ERR_INVALID, at, "%s: '%s' is not one of debug, info, warn, error", at,
+                  text);
+}
+
+static const char *first(const char *a, const char *b, const char *c)
+{
+    return a ? a : b ? b : c;
+}
+
+int config_load(struct config *c, const struct config_flags *flags, struct err *err)
+{
+    *c = (struct config){.log_level = LOG_INFO};
+    arena_init(&c->arena, CONFIG_ARENA);
+    const char *file = first(flags->file, config_env("OSTLER_CONFIG"), NULL);
+    const char *file_listen = NULL;
+    int rc = file ? config_yaml(c, file, &file_listen, err) : 0;
+    if (rc)
+        return rc;
+    const char *env_listen = config_env("OSTLER_LISTEN");
+    const char *listen = first(flags->listen, env_listen, file_listen);
+    const char *listen_at = flags->listen ? "--listen" : env_listen ? "OSTLER_LISTEN" : "listen";
+    rc = config_listen(c, listen ? listen : CONFIG_DEFAULT_LISTEN, listen_at, err);
+    if (rc == 0 && flags->log_level)
+        rc = set_level(c, flags->log_level, "--log-level", err);
+    if (rc)
+        return rc;
+    c->log_json = c->log_json || flags->log_json;
+    c->data = first(flags->data, config_env("OSTLER_DATA"), c->data);
+    /* The environment wins over the file here too: a key for one run needs no edited file. */
+    c->anthropic_base_url = first(config_env("ANTHROPIC_BASE_URL"), c->anthropic_base_url, NULL);
+    c->anthropic_api_key = first(config_env("ANTHROPIC_API_KEY"), c->anthropic_api_key, NULL);
+    return c->data ? 0 : config_default_data(&c->arena, &c->data, err);
+}
+
+void config_fini(struct config *c)
+{
+    arena_fini(&c->arena);
+}

@@ -1,0 +1,51 @@
+/* config: what `ostler serve` runs with: flags over environment over ostler.yaml over defaults.
+ *
+ * Main thread, read once at start; strings live in the config's arena (or are the program's own
+ * arguments and environment) until config_fini(). Documented in docs/operations.md.
+ */
+#ifndef OSTLER_CLI_CONFIG_H
+#define OSTLER_CLI_CONFIG_H
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "sandbox/sandbox.h"
+
+struct config {
+    const char *data; /* data directory */
+    char host[256];
+    int port;
+    bool loopback; /* host is this machine only */
+    enum log_level log_level;
+    bool log_json;
+    const char *models;     /* price table, or NULL */
+    const char *script_dir; /* or NULL */
+    struct sandbox_limits limits;
+    const char *anthropic_base_url; /* or NULL */
+    const char *anthropic_api_key;  /* or NULL; never logged */
+    struct arena arena;
+};
+
+/* What the command line says; NULL where it says nothing. */
+struct config_flags {
+    const char *data, *listen, *file, *log_level;
+    bool log_json;
+};
+
+/* INVALID naming the option, variable or file and line; NOT_FOUND-like system errors for files that
+ * were named and cannot be read. A file is looked at only if one was named. */
+int config_load(struct config *c, const struct config_flags *flags, struct err *err) MUST_USE;
+void config_fini(struct config *c);
+
+/* The parts, for tests. */
+int config_listen(struct config *c, const char *text, const char *at, struct err *err) MUST_USE;
+int config_yaml(struct config *c, const char *path, const char **listen, struct err *err) MUST_USE;
+
+/* $OSTLER_DATA, else $XDG_DATA_HOME/ostler, else ~/.local/share/ostler. INVALID when the
+ * environment names no home. */
+int config_default_data(struct arena *a, const char **out, struct err *err) MUST_USE;
+/* A non-empty environment variable, or NULL. */
+const char *config_env(const char *name);
+
+#define CONFIG_DEFAULT_LISTEN "127.0.0.1:8787"
+
+#endif

@@ -1,0 +1,302 @@
+/* cli/: addresses, the configuration file, what wins over what, the lock on the data directory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/fd.h"
+#include "cli/config.h"
+#include "cli/lock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64];
+
+static int make_dir(void **state)
+{
+    (void)state;
+    str_copyz(dir, sizeof dir, STR("/tmp/ostler-test-XXXXXX"));
+    static const char *const names[] = {"OSTLER_DATA", "OSTLER_LISTEN", "OSTLER_CONFIG",
+                                        "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        unsetenv(names[i]);
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static const char *file(const char *name, const char *text)
+{
+    static char path[256];
+    struct err err;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_int_equal(fd_write_file_atomic(path, str_z(text), 0600, &err), 0);
+    return path;
+}
+
+static void addresses_are_told_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *host; /* NULL: refused */
+        int port;
+        bool loopback;
+    } rows[] = {
+        {"127.0.0.1:8787", "127.0.0.1", 8787, true},
+        {"127.9.9.9:1", "127.9.9.9", 1, true},
+        {"0.0.0.0:80", "0.0.0.0", 80, false},
+        {"192.168.1.4:65535", "192.168.1.4", 65535, false},
+        {"[::1]:0", "::1", 0, true},
+        {"[::]:1", "::", 1, false},
+        {"localhost:2", "localhost", 2, true},
+        {"localhost.example.com:2", "localhost.example.com", 2, false},
+        {"8787", "127.0.0.1", 8787, true},
+        {":8787", NULL, 0, false},
+        {"127.0.0.1:", NULL, 0, false},
+        {"127.0.0.1:65536", NULL, 0, false},
+        {"127.0.0.1:-1", NULL, 0, false},
+        {"127.0.0.1", NULL, 0, false},
+        {"::1:8787", NULL, 0, false},
+        {"[::1]", NULL, 0, false},
+        {"", NULL, 0, false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct config c = {0};
+        struct err err;
+        int rc = config_listen(&c, rows[i].text, "--listen", &err);
+        if ((rc == 0) != (rows[i].host != NULL))
+            fail_msg("'%s' gave %d", rows[i].text, rc);
+        if (rc) {
+            assert_non_null(strstr(err.msg, "HOST:PORT"));
+            continue;
+        }
+        assert_string_equal(c.host, rows[i].host);
+        assert_int_equal(c.port, rows[i].port);
+        assert_int_equal(c.loopback, rows[i].loopback);
+    }
+}
+
+static void a_complete_file_is_read(void **state)
+{
+    (void)state;
+    setenv("TEST_PROVIDER_KEY", "secret", 1);
+    const char *path = file("full.yaml", "# everything\n"
+                                         "listen: 127.0.0.1:9000\n"
+                                         "data: /var/lib/ostler\n"
+                                         "log: {level: debug, format: json}\n"
+                                         "models: /etc/ostler/models.yaml\n"
+                                         "script_dir: \"/etc/ostler/scripts\"\n"
+                                         "sandbox:\n"
+                                         "  pids: 100\n"
+                                         "  memory_mb: 512\n"
+                                         "  cpus: 1\n"
+                                         "  file_mb: 64\n"
+                                         "  disk_mb: 1024\n"
+                                         "providers:\n"
+                                         "  anthropic:\n"
+                                         "    base_url: http://127.0.0.1:1\n"
+                                         "    api_key_env: TEST_PROVIDER_KEY\n");
+    struct config c;
+    struct config_flags flags = {.file = path};
+    struct err err;
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    assert_int_equal(c.port, 9000);
+    assert_string_equal(c.data, "/var/lib/ostler");
+    assert_int_equal(c.log_level, LOG_DEBUG);
+    assert_true(c.log_json);
+    assert_string_equal(c.models, "/etc/ostler/models.yaml");
+    assert_string_equal(c.script_dir, "/etc/ostler/scripts");
+    assert_int_equal(c.limits.pids, 100);
+    assert_int_equal(c.limits.disk_mb, 1024);
+    assert_string_equal(c.anthropic_base_url, "http://127.0.0.1:1");
+    assert_string_equal(c.anthropic_api_key, "secret");
+    config_fini(&c);
+    unsetenv("TEST_PROVIDER_KEY");
+}
+
+static void a_file_of_comments_changes_nothing(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "\n\n", "# nothing\n", "---\n"};
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        struct config c;
+        struct config_flags flags = {.file = file("empty.yaml", texts[i]), .data = "/d"};
+        struct err err;
+        assert_int_equal(config_load(&c, &flags, &err), 0);
+        assert_int_equal(c.port, 8787);
+        config_fini(&c);
+    }
+}
+
+static void mistakes_in_the_file_are_named_with_their_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        {"listen: 127.0.0.1:1\nlisten_on: x\n", "bad.yaml:2: listen_on: unknown key"},
+        {"sandbox:\n  pids: 1\n  memory: 5\n", "bad.yaml:3: memory: unknown key"},
+        {"sandbox:\n  pids: many\n", "bad.yaml:2: pids: must be a whole number"},
+        {"sandbox: {pids: 0}\n", "pids: must be a whole number"},
+        {"sandbox: 5\n", "sandbox: must be a mapping"},
+        {"log: {level: loud}\n", "not one of debug, info, warn, error"},
+        {"log: {format: xml}\n", "not one of text, json"},
+        {"data: [a]\n", "data: must be a plain value"},
+        {"- a\n- b\n", "must be a mapping of keys"},
+        {"listen: nowhere\n", "HOST:PORT"},
+        {"a: [\n", "bad.yaml:"},
+        {"providers: {anthropic: {api_key: x}}\n", "api_key: unknown key"},
+        {"providers: {anthropic: {api_key_env: TEST_NOT_SET}}\n", "TEST_NOT_SET is not set"},
+        {"providers: {anthropic: {api_key_file: /nonexistent}}\n", "/nonexistent"},
+        {"listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", "bad.yaml:2"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct config c;
+        struct config_flags flags = {.file = file("bad.yaml", rows[i].text), .data = "/d"};
+        struct err err;
+        assert_int_not_equal(config_load(&c, &flags, &err), 0);
+        if (!strstr(err.msg, rows[i].says))
+            fail_msg("row %zu: '%s' does not say '%s'", i, err.msg, rows[i].says);
+        assert_null(strchr(err.msg, '\n'));
+        config_fini(&c);
+    }
+}
+
+static void flags_win_over_the_environment_and_that_over_the_file(void **state)
+{
+    (void)state;
+    const char *path = file("order.yaml", "listen: 127.0.0.1:1001\ndata: /from-file\n");
+    struct config c;
+    struct config_flags flags = {.file = path};
+    struct err err;
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    assert_int_equal(c.port, 1001);
+    assert_string_equal(c.data, "/from-file");
+    config_fini(&c);
+    setenv("OSTLER_LISTEN", "127.0.0.1:1002", 1);
+    setenv("OSTLER_DATA", "/from-env", 1);
+    setenv("ANTHROPIC_API_KEY", "from-env", 1);
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    assert_int_equal(c.port, 1002);
+    assert_string_equal(c.data, "/from-env");
+    assert_string_equal(c.anthropic_api_key, "from-env");
+    config_fini(&c);
+    flags.listen = "127.0.0.1:1003";
+    flags.data = "/from-flag";
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    assert_int_equal(c.port, 1003);
+    assert_string_equal(c.data, "/from-flag");
+    config_fini(&c);
+}
+
+static void a_named_file_that_is_missing_is_an_error(void **state)
+{
+    (void)state;
+    struct config c;
+    struct config_flags flags = {.file = "/nonexistent/ostler.yaml"};
+    struct err err;
+    assert_int_not_equal(config_load(&c, &flags, &err), 0);
+    assert_non_null(strstr(err.msg, "/nonexistent/ostler.yaml"));
+    config_fini(&c);
+}
+
+static void a_data_directory_has_one_owner(void **state)
+{
+    (void)state;
+    char data[128];
+    snprintf(data, sizeof data, "%s/data", dir);
+    struct lock first, second;
+    struct lock_owner owner;
+    struct err err;
+    assert_int_equal(lock_take(&first, data, &err), 0);
+    lock_look(data, &owner);
+    assert_int_equal(owner.pid, getpid());
+    assert_string_equal(owner.url, "");
+    assert_int_equal(lock_announce(&first, "http://127.0.0.1:5", "script/demo", &err), 0);
+    lock_look(data, &owner);
+    assert_string_equal(owner.url, "http://127.0.0.1:5");
+    assert_string_equal(owner.model, "script/demo");
+    assert_int_equal(lock_take(&second, data, &err), ERR_CONFLICT);
+    char pid[32];
+    snprintf(pid, sizeof pid, "process %d", (int)getpid());
+    assert_non_null(strstr(err.msg, pid));
+    assert_non_null(strstr(err.msg, "--data"));
+    lock_release(&first);
+    lock_look(data, &owner);
+    assert_int_equal(owner.pid, 0);
+    assert_int_equal(lock_take(&second, data, &err), 0);
+    lock_release(&second);
+}
+
+static void what_dead_owners_left_is_swept(void **state)
+{
+    (void)state;
+    char data[128], stale[256];
+    struct err err;
+    struct lock l;
+    snprintf(data, sizeof data, "%s/swept", dir);
+    snprintf(stale, sizeof stale, "%s/owners", data);
+    assert_int_equal(fd_mkdirs(stale, 0700, &err), 0);
+    snprintf(stale, sizeof stale, "%s/owners/own_01dead", data);
+    assert_int_equal(fd_write_file_atomic(stale, STR(""), 0600, &err), 0);
+    assert_int_equal(lock_take(&l, data, &err), 0);
+    assert_int_not_equal(access(stale, F_OK), 0);
+    assert_int_equal(access(l.owner_path, F_OK), 0);
+    lock_release(&l);
+    assert_int_not_equal(access(l.owner_path, F_OK), 0);
+}
+
+static void a_data_directory_that_cannot_be_made_is_explained(void **state)
+{
+    (void)state;
+    struct lock l;
+    struct err err;
+    char data[256];
+    snprintf(data, sizeof data, "%s/below", file("a-file", "x"));
+    assert_int_not_equal(lock_take(&l, data, &err), 0);
+    assert_non_null(strstr(err.msg, data));
+}
+
+static void the_key_of_this_host_goes_to_this_host_only(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url;
+        bool local;
+    } rows[] = {
+        {"http://127.0.0.1:8787", true},
+        {"http://127.1.2.3", true},
+        {"http://localhost:1/", true},
+        {"http://[::1]:8787", true},
+        {"http://10.0.0.1:1", false},
+        {"https://127.0.0.1", false},
+        {"http://127.0.0.1.example", false},
+        {"http://localhost.example", false},
+        {"http://127.0.0.1@example/", false},
+        {"http://[::1]x", false},
+        {"http://[::2]", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (lock_url_is_local(rows[i].url) != rows[i].local)
+            fail_msg("%s", rows[i].url);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(addresses_are_told_apart),
+        cmocka_unit_test_setup(a_complete_file_is_read, make_dir),
+        cmocka_unit_test_setup(a_file_of_comments_changes_nothing, make_dir),
+        cmocka_unit_test_setup(mistakes_in_the_file_are_named_with_their_line, make_dir),
+        cmocka_unit_test_setup(flags_win_over_the_environment_and_that_over_the_file, make_dir),
+        cmocka_unit_test_setup(a_named_file_that_is_missing_is_an_error, make_dir),
+        cmocka_unit_test_setup(a_data_directory_has_one_owner, make_dir),
+        cmocka_unit_test_setup(what_dead_owners_left_is_swept, make_dir),
+        cmocka_unit_test_setup(a_data_directory_that_cannot_be_made_is_explained, make_dir),
+        cmocka_unit_test(the_key_of_this_host_goes_to_this_host_only),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
