@@ -126,6 +126,16 @@ static void block_start_call(struct anthropic_stream *s, const struct anthropic_
         s->cb->block_start(s->arg, b->index, types[b->kind]);
 }
 
+/* In JSON a line end can only stand between tokens, where a blank means the same. Events carry this
+ * text in one line of a stream. */
+static void one_line(struct buf *json)
+{
+    for (size_t i = 0; i < json->len; i++) {
+        if (json->data[i] == '\n' || json->data[i] == '\r')
+            json->data[i] = ' ';
+    }
+}
+
 /* A content block as it stands in content_block_start or in a whole message. */
 static void block_open(struct anthropic_stream *s, int64_t wire_index, const struct json *content)
 {
@@ -155,16 +165,6 @@ static void block_open(struct anthropic_stream *s, int64_t wire_index, const str
     block_start_call(s, b);
     if (kind == TEXT && s->state == ANTHROPIC_OPEN)
         text_piece(s, b, json_get_str(content, "text"));
-}
-
-/* In JSON a line end can only stand between tokens, where a blank means the same. Events carry this
- * text in one line of a stream. */
-static void one_line(struct buf *json)
-{
-    for (size_t i = 0; i < json->len; i++) {
-        if (json->data[i] == '\n' || json->data[i] == '\r')
-            json->data[i] = ' ';
-    }
 }
 
 /* What goes to the tool: the streamed pieces, else what content_block_start held, else {}. */
