@@ -13,7 +13,7 @@
 enum {
     SCRIPT_INSTRUCTIONS = 5 * 1000 * 1000,
     SCRIPT_MEMORY = 128 * 1024 * 1024, /* bytes at a time */
-    SCRIPT_CHURN_MB = 1024,            /* allocated in all: bounds the time spent in C functions */
+    SCRIPT_CHURN_MB = 512,             /* allocated in all: bounds the time spent in C functions */
     SCRIPT_SOURCE = 1024 * 1024,
     SCRIPT_DELAY_MS = 60 * 60 * 1000,
 };
