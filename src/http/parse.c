@@ -4,7 +4,7 @@
 
 #include "base/limits.h"
 
-#include <stdio.h>
+#include <llhttp.h>
 
 enum { TRAILER_MAX = 8 * 1024, NAME_SHOWN = 40 };
 
@@ -304,13 +304,13 @@ static const llhttp_settings_t settings = {
 
 static int execute(struct http_parser *p, struct str in, size_t *used, struct err *err)
 {
-    llhttp_errno_t e = llhttp_execute(&p->ll, in.ptr, in.len);
+    llhttp_errno_t e = llhttp_execute(p->ll, in.ptr, in.len);
     *used = in.len;
     if (e == HPE_OK)
         return 0;
     if (e == HPE_PAUSED) {
-        *used = (size_t)(llhttp_get_error_pos(&p->ll) - in.ptr);
-        llhttp_resume(&p->ll);
+        *used = (size_t)(llhttp_get_error_pos(p->ll) - in.ptr);
+        llhttp_resume(p->ll);
         return 0;
     }
     if (e == HPE_INVALID_METHOD)
@@ -319,7 +319,7 @@ static int execute(struct http_parser *p, struct str in, size_t *used, struct er
         return refuse(p, err, 431, "the chunk extensions or trailers are too large");
     p->status = 400;
     return err_set(err, ERR_INVALID, "the request is malformed: %s",
-                   llhttp_get_error_reason(&p->ll));
+                   llhttp_get_error_reason(p->ll));
 }
 
 int http_parse_head(struct http_parser *p, struct arena *a, struct str head, struct err *err)
@@ -333,8 +333,11 @@ int http_parse_head(struct http_parser *p, struct arena *a, struct str head, str
         rc = check_headers(p, err);
     if (rc)
         return rc;
-    llhttp_init(&p->ll, HTTP_REQUEST, &settings);
-    p->ll.data = p;
+    p->ll = ARENA_NEW(a, llhttp_t);
+    if (!p->ll)
+        return refuse(p, err, 431, "the request head is too large");
+    llhttp_init(p->ll, HTTP_REQUEST, &settings);
+    p->ll->data = p;
     size_t used;
     rc = execute(p, head, &used, err);
     if (rc == 0 && used != head.len)

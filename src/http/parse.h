@@ -10,8 +10,6 @@
 
 #include "http/http.h"
 
-#include <llhttp.h>
-
 enum http_head_state { HTTP_HEAD_MORE, HTTP_HEAD_WHOLE, HTTP_HEAD_BAD };
 
 /* Looks for the blank line that ends a head. `*at` is 0 at first and remembers how far it looked,
@@ -19,10 +17,12 @@ enum http_head_state { HTTP_HEAD_MORE, HTTP_HEAD_WHOLE, HTTP_HEAD_BAD };
  * length. BAD: a line that does not end in CR LF, or a first byte that starts no request. */
 enum http_head_state http_head_end(struct str in, size_t *at);
 
+struct llhttp__internal_s;
+
 struct http_parser {
-    llhttp_t ll;
-    int status; /* after an error: 400, 417, 431, 501, 505 */
-    int minor;  /* HTTP/1.minor */
+    struct llhttp__internal_s *ll; /* in the arena */
+    int status;                    /* after an error: 400, 417, 431, 501, 505 */
+    int minor;                     /* HTTP/1.minor */
     bool keep_alive, chunked, expect_continue;
     bool complete;           /* the whole message was consumed */
     uint64_t content_length; /* 0 without a body, UINT64_MAX when chunked */
