@@ -102,11 +102,15 @@ void req_refuse(struct http_req *r, int status, const struct err *err)
         return;
     }
     const struct http_server_config *cfg = &r->conn->server->cfg;
+    r->keep = false;
+    if (cfg->refuse) {
+        cfg->refuse(r, status, err, cfg->arg);
+        return;
+    }
     AUTO_BUF struct buf body = BUF_INIT(64 * 1024);
     if (cfg->error_body)
         cfg->error_body(&body, err, cfg->arg);
     struct http_header type = {STR("Content-Type"), STR("application/json")};
-    r->keep = false;
     http_reply(r, status, &type, cfg->error_body ? 1 : 0, buf_view(&body));
 }
 

@@ -26,6 +26,10 @@ struct http_server_config {
     /* Protocol errors (400, 408, 413, 417, 431, 501, 505) are answered by the server itself, with
      * the JSON body this writes (may be NULL: no body). */
     void (*error_body)(struct buf *out, const struct err *err, void *arg);
+    /* Instead of error_body, for whoever sends headers of his own with every answer: must call
+     * http_reply() with this status before it returns. `r` may have no method or path, and no data
+     * if the handler was not called yet. NULL: error_body. */
+    void (*refuse)(struct http_req *r, int status, const struct err *err, void *arg);
     void *arg;
     /* 0: the LIMIT_HTTP_* of base/limits.h */
     int64_t head_ms;       /* from a head's first byte to its last */
