@@ -135,6 +135,13 @@ static void finish(struct actor *a)
     actor_tick(a);
 }
 
+/* Troubles of the machine pass; anything else (fenced, deleted, a defect) would fail for ever. */
+static bool passes(int code)
+{
+    return code == ERR_IO || code == ERR_NO_SPACE || code == ERR_READ_ONLY ||
+           code == ERR_OVERLOADED || code == ERR_UNAVAILABLE;
+}
+
 static void commit_done(struct store_job *job, const struct err *err)
 {
     struct commit *c = CONTAINER_OF(job, struct commit, job);
@@ -149,7 +156,7 @@ static void commit_done(struct store_job *job, const struct err *err)
         engine_job_done(e);
         return;
     }
-    if (err->code == ERR_FENCED || err->code == ERR_NOT_FOUND) {
+    if (err->code && !passes(err->code)) {
         if (c->op)
             op_answer(TAKE_PTR(c->op), NULL, err);
         actor_give_up(a, err);
