@@ -116,7 +116,7 @@ int apikey_add(struct loop *l, struct store *s, struct str workspace, struct str
 struct look_job {
     struct store_job job;
     unsigned char hash[32];
-    bool any, known;
+    bool compare, any, known;
 };
 
 static int look_fn(struct store_tx *tx, struct store_job *job, struct err *err)
@@ -130,6 +130,8 @@ static int look_fn(struct store_tx *tx, struct store_job *job, struct err *err)
     if (rc)
         return rc;
     k->any = n > 0;
+    if (!k->compare)
+        return 0;
     rc = tx_key_find(tx, k->hash, &a, &row, err);
     k->known = rc == 0;
     return rc == ERR_NOT_FOUND ? 0 : rc;
@@ -172,9 +174,10 @@ int apikey_seed(struct loop *l, struct store *s, const char *data, enum apikey_s
                 struct err *err)
 {
     const char *env = config_env("OSTLER_API_KEY");
-    struct look_job look = {0};
+    struct look_job look = {.compare = env != NULL};
     look.job.fn = look_fn;
-    api_hash_key(str_z(env ? env : ""), look.hash);
+    if (env)
+        api_hash_key(str_z(env), look.hash);
     int rc = apikey_job(l, s, &look.job, false, err);
     if (rc)
         return rc;

@@ -40,7 +40,20 @@ int cli_fail(int code, const char *command, const char *fmt, ...)
 int cli_fail_err(const char *command, const struct err *err)
 {
     int code = err->code == ERR_CONNECT ? CLI_SERVER : CLI_FAILED;
-    return cli_fail(code, command, "%s", err->msg);
+    return cli_fail(code, command, "%s%s", err->msg, cli_remedy(err));
+}
+
+const char *cli_remedy(const struct err *err)
+{
+    if (strstr(err->msg, "--data"))
+        return "";
+    if (err->code == ERR_READ_ONLY)
+        return "; choose a writable data directory with --data DIR";
+    if (err->code == ERR_NO_SPACE)
+        return strstr(err->msg, "free some space")
+                   ? ", or choose another data directory with --data DIR"
+                   : "; free some space, or choose another data directory with --data DIR";
+    return "";
 }
 
 enum { NAME_MAX_CHARS = 32 };

@@ -38,6 +38,10 @@ int cli_fail(int code, const char *command, const char *fmt, ...) PRINTF(3, 4);
 /* The same for an error: CLI_USAGE for a wrong option, CLI_SERVER for CONNECT, else CLI_FAILED. */
 int cli_fail_err(const char *command, const struct err *err);
 
+/* What to do about an error of the data directory, to be put behind its message; "" where there is
+ * nothing to add. */
+const char *cli_remedy(const struct err *err);
+
 /* The name nearest to `typed` among `names`, or NULL when none is near enough to be meant. */
 const char *cli_nearest(const char *typed, const char *const *names, size_t n);
 

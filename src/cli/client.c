@@ -28,6 +28,24 @@ int client_open(struct client *c, struct loop *l, const char *base, const struct
     return 0;
 }
 
+int client_open_found(struct client *c, struct loop *l, const char *base, const char *data,
+                      struct err *err)
+{
+    struct apikey key = {""};
+    struct err no_key;
+    int missing = apikey_find(data, &key, &no_key);
+    int rc = client_open(c, l, base, &key, err);
+    if (rc || !missing)
+        return rc;
+    AUTO_BUF struct buf answer = BUF_INIT(64 * 1024);
+    struct client_request probe = {.method = "GET", .path = "/healthz"};
+    rc = client_send(c, &probe, &answer, err);
+    if (rc == ERR_CONNECT)
+        return rc;
+    *err = no_key;
+    return missing;
+}
+
 static void http_closed(void *arg)
 {
     struct client *c = arg;

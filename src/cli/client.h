@@ -23,6 +23,10 @@ struct client {
 /* Takes the loop; `base` is checked. */
 int client_open(struct client *c, struct loop *l, const char *base, const struct apikey *key,
                 struct err *err) MUST_USE;
+/* The same with the key that apikey_find() finds. Without one AUTH, or CONNECT if the server could
+ * not have been reached anyway. */
+int client_open_found(struct client *c, struct loop *l, const char *base, const char *data,
+                      struct err *err) MUST_USE;
 void client_close(struct client *c); /* runs the loop until the connections are gone */
 
 struct client_request {

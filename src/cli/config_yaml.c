@@ -201,7 +201,7 @@ static int read_document(struct file *f, struct str text, struct err *err)
     int rc;
     if (!doc)
         rc = fail_syntax(diag, f->path, err);
-    else if (!root || (fy_node_is_scalar(root) && !fy_node_get_scalar0(root)))
+    else if (!root || fy_node_is_null(root))
         rc = 0; /* only comments */
     else if (!fy_node_is_mapping(root))
         rc = err_set(err, ERR_INVALID, "%s: must be a mapping of keys", f->path);
@@ -212,6 +212,17 @@ static int read_document(struct file *f, struct str text, struct err *err)
     return rc;
 }
 
+/* A stream without a document is an error to libfyaml; to us it is a file that changes nothing. */
+static bool only_comments(struct str text)
+{
+    while (str_some(text)) {
+        struct str line = str_trim(str_split(&text, '\n'));
+        if (line.len && line.ptr[0] != '#')
+            return false;
+    }
+    return true;
+}
+
 int config_yaml(struct config *c, const char *path, const char **listen, struct err *err)
 {
     AUTO_BUF struct buf text = BUF_INIT(1024 * 1024);
@@ -219,7 +230,7 @@ int config_yaml(struct config *c, const char *path, const char **listen, struct 
     if (rc)
         return err_wrap(err, "--config");
     struct file f = {.config = c, .arena = &c->arena, .path = path};
-    if (str_trim(buf_view(&text)).len) {
+    if (!only_comments(buf_view(&text))) {
         rc = read_document(&f, buf_view(&text), err);
         if (rc)
             return rc;

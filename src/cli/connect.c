@@ -27,11 +27,9 @@ int connect_open(struct connect *c, const struct connect_flags *flags, struct er
     arena_init(&c->arena, 512 * 1024 * 1024);
     const char *data = flags->data, *url = NULL;
     bool local = true;
-    struct apikey key;
     int rc = data ? 0 : config_default_data(&c->arena, &data, err);
     rc = rc ? rc : find_server(c, flags, data, &url, &local, err);
-    rc = rc ? rc : apikey_find(local ? data : NULL, &key, err);
-    return rc ? rc : client_open(&c->client, c->loop, url, &key, err);
+    return rc ? rc : client_open_found(&c->client, c->loop, url, local ? data : NULL, err);
 }
 
 void connect_close(struct connect *c)

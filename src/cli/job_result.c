@@ -168,8 +168,8 @@ static void spend_line(struct job *j)
 {
     struct transcript *t = &j->transcript;
     AUTO_BUF struct buf b = BUF_INIT(1024);
-    buf_printf(&b, "%" PRId64 " tool calls, %" PRId64 " model requests, ", t->tool_calls,
-               t->model_requests);
+    buf_printf(&b, "%" PRId64 " tool call%s, %" PRId64 " model request%s, ", t->tool_calls,
+               t->tool_calls == 1 ? "" : "s", t->model_requests, t->model_requests == 1 ? "" : "s");
     term_count(&b, t->input_tokens);
     buf_z(&b, " tokens in, ");
     if (t->cache_tokens) {
@@ -237,14 +237,14 @@ void job_summary(struct job *j)
     }
     AUTO_BUF struct buf took = BUF_INIT(64);
     term_duration(&took, j->ended_ms - j->started_ms);
-    bool plain = j->end == JOB_DONE || !j->stop_reason[0];
+    bool plain = j->end == JOB_DONE || j->end == JOB_INTERRUPTED || !j->stop_reason[0];
     transcript_note(t, TERM_PLAIN, "%s", "");
     transcript_note(t, j->end == JOB_DONE ? TERM_GREEN : TERM_RED, "%s%s%s after %s", end_text(j),
                     plain ? "" : ": ", plain ? "" : j->stop_reason, took.data);
     patch_lines(j);
     if (j->outputs.files)
-        transcript_note(t, TERM_PLAIN, "  outputs   %s/ (%" PRId64 " files)", j->outputs_path,
-                        j->outputs.files);
+        transcript_note(t, TERM_PLAIN, "  outputs   %s/ (%" PRId64 " file%s)", j->outputs_path,
+                        j->outputs.files, j->outputs.files == 1 ? "" : "s");
     if (j->outputs.skipped)
         transcript_note(t, TERM_YELLOW, "            left out %" PRId64 " links and special files",
                         j->outputs.skipped);
@@ -273,7 +273,7 @@ static int fail(const struct job *j, const char *name, const struct err *err)
                         "%s; the session is kept: `ostler events %s --follow` shows how "
                         "it goes on",
                         err->msg, j->session);
-    return cli_fail(code, name, "%s", err->msg);
+    return cli_fail(code, name, "%s%s", err->msg, cli_remedy(err));
 }
 
 int job_run(const struct job_options *opt, const char *name)

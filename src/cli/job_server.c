@@ -1,6 +1,7 @@
 /* The server of a job: the one that is named, the one that owns the data directory, or our own. */
 #include "cli/job.h"
 
+#include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/lock.h"
 
@@ -41,7 +42,9 @@ static int start_own(struct job *j, struct err *err)
         j->child.died = NULL;
         child_reap(&j->child);
         j->own = false;
-        err->code = ERR_CONNECT; /* whatever stood in the way: there is no server */
+        struct err why = *err;
+        /* Whatever stood in the way: there is no server. */
+        err_set(err, ERR_CONNECT, "%s%s", why.msg, cli_remedy(&why));
     }
     return rc ? err->code : 0;
 }
@@ -76,10 +79,8 @@ int job_connect(struct job *j, struct err *err)
         url = owner.pid ? owner.url : j->child.url;
     }
     take_default_model(j);
-    struct apikey key;
     /* The key of this host's server goes to this host's servers only. */
-    int rc = apikey_find(local ? j->opt.data : NULL, &key, err);
-    return rc ? rc : client_open(&j->client, j->loop, url, &key, err);
+    return client_open_found(&j->client, j->loop, url, local ? j->opt.data : NULL, err);
 }
 
 static void describe_death(int status, char *out, size_t cap)

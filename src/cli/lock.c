@@ -80,21 +80,6 @@ bool lock_url_is_local(const char *url)
            (ntohl(v4.s_addr) >> 24) == 127;
 }
 
-static int explain(int rc, const char *data, struct err *err)
-{
-    if (rc == ERR_READ_ONLY)
-        return err_set(err, rc,
-                       "the data directory %s is read-only; choose a writable one with "
-                       "--data DIR",
-                       data);
-    if (rc == ERR_NO_SPACE)
-        return err_set(err, rc,
-                       "the disk of the data directory %s is full; free some space or "
-                       "choose another with --data DIR",
-                       data);
-    return err_wrap(err, "data directory %s", data);
-}
-
 static int write_line(int fd, const char *url, const char *model, struct err *err)
 {
     char text[500];
@@ -171,7 +156,7 @@ int lock_take(struct lock *l, const char *data, struct err *err)
     if (rc == 0)
         return 0;
     lock_release(l);
-    return rc == ERR_CONFLICT || rc == ERR_INVALID ? rc : explain(rc, data, err);
+    return rc == ERR_CONFLICT || rc == ERR_INVALID ? rc : err_wrap(err, "data directory %s", data);
 }
 
 int lock_announce(const struct lock *l, const char *url, const char *model, struct err *err)

@@ -18,9 +18,10 @@ struct lock {
 };
 
 /* Creates the directory (mode 0700) and takes it. CONFLICT naming the other process; READ_ONLY,
- * NO_SPACE or IO with the remedy in the message. Removes what dead owners left. */
+ * NO_SPACE or IO. Removes what dead owners left. */
 int lock_take(struct lock *l, const char *data, struct err *err) MUST_USE;
-/* Where it listens and the model that `ostler run` takes when none is named. */
+/* Where it listens (empty: no longer, or not yet) and the model that `ostler run` takes when none
+ * is named. */
 int lock_announce(const struct lock *l, const char *url, const char *model,
                   struct err *err) MUST_USE;
 void lock_release(struct lock *l);

@@ -135,8 +135,10 @@ static void help_option(struct buf *out, const struct option_spec *o)
 void options_help(const struct command_spec *spec, struct buf *out)
 {
     struct str lines = str_z(spec->usage);
-    for (const char *lead = "Usage: "; str_some(lines); lead = "       ")
-        buf_printf(out, "%s" STR_FMT "\n", lead, STR_ARG(str_split(&lines, '\n')));
+    for (const char *lead = "Usage: "; str_some(lines); lead = "       ") {
+        struct str line = str_split(&lines, '\n');
+        buf_printf(out, "%s" STR_FMT "\n", lead, STR_ARG(line));
+    }
     buf_printf(out, "\n%s\n\nOptions:\n", spec->summary);
     for (const struct option_spec *o = spec->options; o && o->kind != OPTION_END; o++)
         if (o->help)

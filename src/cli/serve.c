@@ -125,6 +125,9 @@ static void serve_close(struct serve *s)
     }
     s->stopping = true;
     loop_timer_start(&s->deadline, LIMIT_SHUTDOWN_MS, too_slow);
+    struct err err;
+    if (s->locked && lock_announce(&s->lock, "", "", &err)) /* commands now wait for the lock */
+        log_err(LOG_WARN, "cannot say in the lock file that this is the end", &err);
     close_upper(s);
     engine_free(s->engine);
     if (s->http) {
@@ -294,11 +297,7 @@ static const char *remedy(const struct serve *s, const struct err *err)
 {
     if (s->engine && !s->api && (err->code == ERR_CONNECT || err->code == ERR_IO))
         return "; choose another address with --listen HOST:PORT";
-    if (err->code == ERR_NO_SPACE)
-        return "; free some space, or choose another data directory with --data DIR";
-    if (err->code == ERR_READ_ONLY)
-        return "; choose a writable data directory with --data DIR";
-    return "";
+    return cli_remedy(err);
 }
 
 static int serve_run(struct serve *s)
