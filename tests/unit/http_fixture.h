@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 30000, SHORT_MS = 30, BODY_MAX = 1000 };
+enum { WATCHDOG_MS = 60000, SHORT_MS = 30, BODY_MAX = 1000 };
 
 static struct loop *loop;
 static struct loop_timer watchdog;

@@ -12,7 +12,11 @@
 
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 30000, SHORT_MS = 40 };
+enum {
+    WATCHDOG_MS = 60000,
+    SHORT_MS = 40,
+    SILENCE_MS = 300, /* long enough that a busy machine does not make one of its own */
+};
 
 static struct loop *loop;
 static struct loop_timer watchdog;
@@ -519,7 +523,7 @@ static void a_paused_call_holds_the_server_back_and_resumes(void **state)
 {
     (void)state;
     struct seen s = {.on_data = ACT_PAUSE};
-    start(&s, &(struct http_call_params){.url = url("/stream"), .silence_ms = SHORT_MS});
+    start(&s, &(struct http_call_params){.url = url("/stream"), .silence_ms = SILENCE_MS});
     WAIT(loop, s.heads == 1);
     AUTO_FREE char *text = mem_zalloc(1 << 20);
     enum { PIECES = 16 };
@@ -530,8 +534,8 @@ static void a_paused_call_holds_the_server_back_and_resumes(void **state)
     struct loop_timer t;
     loop_timer_init(loop, &t);
     bool waited = false;
-    int64_t until = loop_now_ms(loop) + SHORT_MS * 3;
-    loop_timer_start(&t, SHORT_MS * 3, loop_timer_stop);
+    int64_t until = loop_now_ms(loop) + SILENCE_MS + 100;
+    loop_timer_start(&t, SILENCE_MS + 100, loop_timer_stop);
     while (!waited) {
         uv_run(loop_uv(loop), UV_RUN_ONCE);
         waited = loop_now_ms(loop) >= until;
@@ -584,7 +588,7 @@ static void silence_inside_a_response_is_a_timeout(void **state)
 {
     (void)state;
     struct seen s = {.status = 0};
-    start(&s, &(struct http_call_params){.url = url("/stream"), .silence_ms = SHORT_MS});
+    start(&s, &(struct http_call_params){.url = url("/stream"), .silence_ms = SILENCE_MS});
     WAIT(loop, s.heads == 1);
     serve(STR("abc"));
     WAIT(loop, s.dones == 1);

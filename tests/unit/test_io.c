@@ -24,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 20000 };
+enum { WATCHDOG_MS = 60000 };
 
 static struct loop *loop;
 static struct loop_timer watchdog;
