@@ -266,7 +266,8 @@ static int setup(void **state)
     loop = loop_new();
     loop_timer_init(loop, &watchdog);
     loop_timer_start(&watchdog, WATCHDOG_MS, too_late);
-    struct http_server_config cfg = {.host = "127.0.0.1", .handler = handler};
+    struct http_server_config cfg = {
+        .host = "127.0.0.1", .handler = handler, .half_close_ms = SHORT_MS};
     struct err err;
     assert_int_equal(http_server_open(loop, &cfg, &server, &err), 0);
     snprintf(base, sizeof base, "http://127.0.0.1:%d", http_server_port(server));
