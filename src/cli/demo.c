@@ -7,12 +7,13 @@
 #include "cli/proc.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PATCH_LINES = 60, LOG_LINES = 15 };
+enum { PATCH_LINES = 60, LOG_LINES = 15, PROBE_TRIES = 200, PROBE_WAIT_MS = 50 };
 
 static const char task[] = "Find a helper that the string functions of src/base lack, add it, "
                            "test it, and report";
@@ -164,6 +165,28 @@ static int make_dirs(struct demo *d, struct err *err)
     return 0;
 }
 
+/* Without a sandbox every tool call fails, and there is nothing to show. */
+static int need_sandbox(struct job *j, struct err *err)
+{
+    for (int tries = 0;; tries++) {
+        AUTO_ARENA struct arena a;
+        arena_init(&a, 1024 * 1024);
+        const struct json *doc;
+        int rc = job_json(j, "GET", "/healthz", STR_NONE, &a, &doc, err);
+        if (rc)
+            return rc;
+        const struct json *box = json_get(doc, "sandbox");
+        if (json_is_true(json_get(box, "ok")))
+            return 0;
+        bool probing = str_eqz(json_get_str(box, "tier"), "probing");
+        if (!probing || tries >= PROBE_TRIES)
+            return err_set(err, ERR_INVALID, "no sandbox can be had on this host: " STR_FMT,
+                           STR_ARG(json_get_str(box, "reason")));
+        if (poll(NULL, 0, PROBE_WAIT_MS) < 0)
+            return err_sys(err, errno, "poll");
+    }
+}
+
 static int perform(struct demo *d, struct err *err)
 {
     struct job *j = &d->job;
@@ -182,6 +205,7 @@ static int perform(struct demo *d, struct err *err)
     j->watch = watch;
     j->watch_arg = d;
     j->restart_delay_ms = d->fast ? 200 : 1200;
+    rc = rc ? rc : need_sandbox(j, err);
     rc = rc ? rc : job_prepare(j, err);
     rc = rc ? rc : job_follow(j, err);
     rc = rc ? rc : job_collect(j, err);

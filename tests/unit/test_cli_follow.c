@@ -25,10 +25,10 @@ struct stage {
     struct follow follow;
     const struct scene *scenes;
     size_t nscenes, at;
-    char last;            /* the newest event in the log */
+    char last; /* the newest event in the log */
     struct http_req *stream;
-    struct buf seen;      /* what the follower passed on */
-    char until;           /* the event that ends the test */
+    struct buf seen; /* what the follower passed on */
+    char until;      /* the event that ends the test */
     size_t lost, opened;
     bool mismatch, dead, closed;
     struct err err;
