@@ -36,12 +36,17 @@ static void write_agent(struct jw *w, const struct agent_row *row)
     jw_obj_end(w);
 }
 
+static void write_answer(struct call *c, struct buf *out)
+{
+    const struct agent_call *s = c->state;
+    struct jw w = jw_to(out);
+    write_agent(&w, &s->row);
+}
+
 static void reply_agent(struct call *c)
 {
-    struct agent_call *s = c->state;
     struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    write_agent(&w, &s->row);
+    write_answer(c, &b);
     call_reply(c, &b);
 }
 
@@ -143,7 +148,8 @@ void agents_create(struct call *c)
     s->row.id = id_new("agent");
     s->row.version = 1;
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    call_write(c, create_step, reply_agent);
+    static const struct call_creation how = {create_step, write_answer, NULL};
+    call_create(c, &how);
 }
 
 /* An update that changes nothing makes no version; a version precondition is checked even then. */

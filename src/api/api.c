@@ -21,7 +21,7 @@ int api_open(const struct api_config *cfg, struct api **out, struct err *err)
         .host = cfg->host,
         .port = cfg->port,
         .handler = call_begin,
-        .error_body = reply_error_body,
+        .refuse = reply_refuse,
         .arg = api,
     };
     int rc = http_server_open(cfg->loop, &http, &api->http, err);

@@ -39,6 +39,13 @@ struct api {
     int64_t started_us;
 };
 
+/* What a request that creates does. */
+struct call_creation {
+    int (*step)(struct store_tx *tx, struct call *c, struct err *err);
+    void (*write)(struct call *c, struct buf *out); /* the answer; on either thread */
+    void (*created)(struct call *c);                /* what follows; on the loop; may be NULL */
+};
+
 struct call {
     struct list link;
     struct api *api;
@@ -60,6 +67,11 @@ struct call {
     struct store_job job; /* the step under way */
     int (*step)(struct store_tx *tx, struct call *c, struct err *err);
     void (*then)(struct call *c);
+
+    const struct call_creation *creation; /* of call_create() */
+    struct str idempotency_key;           /* absent: none */
+    struct str answer;                    /* kept under that key */
+    bool repeated;                        /* ... by an earlier request */
 
     void *state;                  /* the handler's own, in the arena */
     void (*gone)(struct call *c); /* the request is over; may be NULL */
@@ -83,6 +95,8 @@ static inline struct str call_workspace(const struct call *c)
 {
     return id_str(&c->workspace_id);
 }
+/* A write that creates something, and its answer; honours Idempotency-Key. */
+void call_create(struct call *c, const struct call_creation *how);
 void api_check_closed(struct api *api);
 
 /* ---- reply.c ---- */
@@ -96,7 +110,8 @@ enum { REPLY_HEADERS_MAX = 8 };
 size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX]);
 void call_answered(struct call *c, int status); /* counts */
 void reply_error_json(struct buf *out, const struct err *err, struct str request_id);
-void reply_error_body(struct buf *out, const struct err *err, void *api); /* http's own errors */
+/* The HTTP layer's own errors. */
+void reply_refuse(struct http_req *req, int status, const struct err *err, void *api);
 const struct model_rules *call_model_rules(struct call *c, struct model_rules *rules);
 
 /* ---- paging (list.c) ---- */

@@ -172,7 +172,7 @@ static int decode_body(struct call *c, struct err *err)
     if (rc == ERR_LIMIT && !c->arena.failed)
         err->code = ERR_INVALID; /* nested too deep, not too large */
     if (rc)
-        return err->code;
+        return err->at[0] ? err_wrap(err, "%s", err->at) : err->code;
     if (doc->type != JSON_OBJECT)
         return err_set(err, ERR_INVALID, "The request body should be a JSON object");
     c->doc = doc;

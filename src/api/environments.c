@@ -29,12 +29,17 @@ static void write_environment(struct jw *w, const struct environment_row *row)
     jw_obj_end(w);
 }
 
+static void write_answer(struct call *c, struct buf *out)
+{
+    const struct environment_call *s = c->state;
+    struct jw w = jw_to(out);
+    write_environment(&w, &s->row);
+}
+
 static void reply_environment(struct call *c)
 {
-    struct environment_call *s = c->state;
     struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    write_environment(&w, &s->row);
+    write_answer(c, &b);
     call_reply(c, &b);
 }
 
@@ -82,7 +87,8 @@ void environments_create(struct call *c)
     s->row.id = id_new("env");
     s->row.name = s->patch.name;
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    call_write(c, create_step, reply_environment);
+    static const struct call_creation how = {create_step, write_answer, NULL};
+    call_create(c, &how);
 }
 
 static int archived(const struct environment_row *row, struct err *err)

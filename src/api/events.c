@@ -55,19 +55,22 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
     return rc;
 }
 
-static void sent(struct call *c)
+static void write_answer(struct call *c, struct buf *out)
 {
-    struct send_call *s = c->state;
-    engine_wake(c->api->cfg.engine, id_str(&s->row.id)); /* also when the client is gone */
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    buf_z(&b, "{\"data\":[");
+    const struct send_call *s = c->state;
+    buf_z(out, "{\"data\":[");
     for (size_t i = 0; i < s->n; i++) {
         if (i)
-            buf_ch(&b, ',');
-        buf_str(&b, s->events[i].event.body);
+            buf_ch(out, ',');
+        buf_str(out, s->events[i].event.body);
     }
-    buf_z(&b, "]}");
-    call_reply(c, &b);
+    buf_z(out, "]}");
+}
+
+static void sent(struct call *c)
+{
+    const struct send_call *s = c->state;
+    engine_wake(c->api->cfg.engine, id_str(&s->row.id));
 }
 
 void events_send(struct call *c)
@@ -82,10 +85,11 @@ void events_send(struct call *c)
         s->n = in.events->count;
         rc = events_decode(&c->arena, in.events, false, "/events", &s->events, &err);
     }
+    static const struct call_creation how = {send_step, write_answer, sent};
     if (rc)
         call_fail(c, &err);
     else
-        call_write(c, send_step, sent);
+        call_create(c, &how);
 }
 
 /* ---- list ---- */

@@ -33,14 +33,6 @@ void reply_error_json(struct buf *out, const struct err *err, struct str request
     jw_done(&w);
 }
 
-void reply_error_body(struct buf *out, const struct err *err, void *api)
-{
-    struct api *a = api;
-    struct id id = id_new("req");
-    a->requests[err_http_status(err->code) / 100 % API_STATUS_CLASSES]++;
-    reply_error_json(out, err, id_str(&id));
-}
-
 size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX])
 {
     size_t n = 0;
@@ -95,6 +87,27 @@ void call_fail(struct call *c, const struct err *err)
     reply_error_json(&b, err, id_str(&c->request_id));
     call_answered(c, status);
     http_reply(c->req, status, h, n, buf_view(&b));
+}
+
+/* Errors of the HTTP layer itself. A request that had come as far as a call keeps its id. */
+void reply_refuse(struct http_req *req, int status, const struct err *err, void *arg)
+{
+    struct api *api = arg;
+    struct call *c = http_req_data(req);
+    struct id id = c ? c->request_id : id_new("req");
+    struct http_header h[REPLY_HEADERS_MAX];
+    size_t n = 0;
+    if (c) {
+        n = reply_headers(c, h);
+        call_answered(c, status);
+    } else {
+        h[n++] = (struct http_header){STR("request-id"), id_str(&id)};
+        api->requests[status / 100 % API_STATUS_CLASSES]++;
+    }
+    h[n++] = (struct http_header){STR("content-type"), STR("application/json")};
+    AUTO_BUF struct buf b = BUF_INIT(16 * 1024);
+    reply_error_json(&b, err, id_str(&id));
+    http_reply(req, status, h, n, buf_view(&b));
 }
 
 void call_reply(struct call *c, struct buf *json)

@@ -5,6 +5,7 @@
 #include "api/handlers.h"
 #include "api/metadata.h"
 #include "api/session_call.h"
+#include "api/session_json.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -207,14 +208,20 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
     return rc;
 }
 
-/* Also when the client is gone: the events are accepted, the session must go. */
+static void write_answer(struct call *c, struct buf *out)
+{
+    const struct create_call *s = c->state;
+    struct session_row row = s->row;
+    struct jw w = jw_to(out);
+    row.inbox = s->nevents > 0;
+    session_write(&w, &row, row.created_us);
+}
+
 static void created(struct call *c)
 {
-    struct create_call *s = c->state;
-    s->row.inbox = s->nevents > 0;
+    const struct create_call *s = c->state;
     if (s->nevents > 0)
         engine_wake(c->api->cfg.engine, id_str(&s->row.id));
-    session_reply(c, &s->row);
 }
 
 void sessions_create(struct call *c)
@@ -231,5 +238,6 @@ void sessions_create(struct call *c)
     s->row.workspace_id = c->workspace_id;
     s->row.thread_id = id_new("sthr");
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    call_write(c, create_step, created);
+    static const struct call_creation how = {create_step, write_answer, created};
+    call_create(c, &how);
 }

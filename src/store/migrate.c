@@ -19,6 +19,12 @@ static const char *const steps[] = {
     " name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,"
     " created_us INTEGER NOT NULL, revoked_us INTEGER NOT NULL);"
 
+    "CREATE TABLE idempotency ("
+    " workspace TEXT NOT NULL REFERENCES workspace(id), name TEXT NOT NULL,"
+    " request BLOB NOT NULL, response TEXT NOT NULL, created_us INTEGER NOT NULL);"
+    "CREATE UNIQUE INDEX idempotency_name ON idempotency(workspace, name);"
+    "CREATE INDEX idempotency_age ON idempotency(created_us);"
+
     "CREATE TABLE agent ("
     " key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
     " workspace TEXT NOT NULL REFERENCES workspace(id), version INTEGER NOT NULL,"

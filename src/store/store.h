@@ -55,6 +55,19 @@ int tx_key_list(struct store_tx *tx, struct arena *a, struct key_row **out, size
                 struct err *err) MUST_USE;
 int tx_key_revoke(struct store_tx *tx, struct str id, int64_t now_us, struct err *err) MUST_USE;
 
+/* ---- idempotency keys: what a request that creates was answered ---- */
+struct idempotency_row {
+    unsigned char request[32]; /* hash of what was asked */
+    struct str response;       /* what was answered */
+    int64_t created_us;
+};
+/* NOT_FOUND for an unknown name and for an answer older than `since_us`. */
+int tx_idempotency_get(struct store_tx *tx, struct str ws, struct str name, int64_t since_us,
+                       struct arena *a, struct idempotency_row *out, struct err *err) MUST_USE;
+/* Also forgets a few answers older than `since_us`, of any workspace, and the one of this name. */
+int tx_idempotency_put(struct store_tx *tx, struct str ws, struct str name, int64_t since_us,
+                       const struct idempotency_row *row, struct err *err) MUST_USE;
+
 /* ---- paging, shared by every list ---- */
 struct page {
     int64_t limit; /* rows to return; one more is fetched to know whether there is a next */

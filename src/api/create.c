@@ -1,0 +1,92 @@
+/* Requests that create, with or without an Idempotency-Key: with one, the answer is stored in the
+ * same transaction as the object, so that a client that lost it gets the same one again. */
+#include "api/api_impl.h"
+
+#include "base/clock.h"
+
+enum { KEY_MAX = 255 };
+
+static const int64_t keep_us = INT64_C(24) * 3600 * 1000000;
+
+static struct str write_answer(struct call *c, struct err *err)
+{
+    AUTO_BUF struct buf b = BUF_INIT(SIZE_MAX / 4);
+    c->creation->write(c, &b);
+    struct str kept = buf_ok(&b) ? arena_str(&c->arena, buf_view(&b)) : STR_NONE;
+    if (!str_some(kept))
+        err_set(err, ERR_LIMIT, "the answer is too large to be kept under an idempotency-key");
+    return kept;
+}
+
+/* The route counts as well: a key belongs to one request, not to one body. */
+static void hash_request(struct call *c, unsigned char out[32])
+{
+    unsigned char body[32];
+    AUTO_BUF struct buf b = BUF_INIT(64 * 1024);
+    api_hash_key(buf_view(&c->body), body);
+    buf_z(&b, c->route->pattern);
+    for (size_t i = 0; i < ROUTE_IDS_MAX; i++) {
+        buf_ch(&b, '\n');
+        buf_str(&b, c->id[i]);
+    }
+    buf_put(&b, body, sizeof body);
+    api_hash_key(buf_view(&b), out);
+}
+
+static int create_step(struct store_tx *tx, struct call *c, struct err *err)
+{
+    if (!str_some(c->idempotency_key))
+        return c->creation->step(tx, c, err);
+    struct idempotency_row row, now = {.created_us = clock_unix_us()};
+    int64_t since = now.created_us - keep_us;
+    hash_request(c, now.request);
+    int rc =
+        tx_idempotency_get(tx, call_workspace(c), c->idempotency_key, since, &c->arena, &row, err);
+    if (rc == 0 && memcmp(row.request, now.request, sizeof row.request) != 0)
+        return err_at(err, ERR_CONFLICT, "idempotency-key",
+                      "idempotency-key: It was used for another request in the last 24 hours; use "
+                      "a new key");
+    if (rc == 0) {
+        c->answer = row.response;
+        c->repeated = true;
+    }
+    if (rc != ERR_NOT_FOUND)
+        return rc;
+    rc = c->creation->step(tx, c, err);
+    if (rc)
+        return rc;
+    now.response = write_answer(c, err);
+    if (!str_some(now.response))
+        return ERR_LIMIT;
+    c->answer = now.response;
+    return tx_idempotency_put(tx, call_workspace(c), c->idempotency_key, since, &now, err);
+}
+
+/* Also when the client is gone: what was created must have its consequences. */
+static void create_done(struct call *c)
+{
+    if (c->creation->created && !c->repeated)
+        c->creation->created(c);
+    struct buf b = BUF_INIT(SIZE_MAX / 4);
+    if (str_some(c->answer))
+        buf_str(&b, c->answer);
+    else
+        c->creation->write(c, &b);
+    call_reply(c, &b);
+}
+
+void call_create(struct call *c, const struct call_creation *how)
+{
+    struct str key = str_trim(http_req_header(c->req, "idempotency-key"));
+    c->creation = how;
+    if (key.len > KEY_MAX || !str_utf8(key)) {
+        struct err err;
+        err_at(&err, ERR_INVALID, "idempotency-key",
+               "idempotency-key: Input should be text of at most %d bytes", KEY_MAX);
+        call_fail(c, &err);
+        return;
+    }
+    if (key.len > 0)
+        c->idempotency_key = arena_str(&c->arena, key);
+    call_write(c, create_step, create_done);
+}
