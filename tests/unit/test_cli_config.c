@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "cli/config.h"
 #include "cli/lock.h"
+#include "cli/proc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,17 @@ static int make_dir(void **state)
     for (size_t i = 0; i < COUNT_OF(names); i++)
         unsetenv(names[i]);
     return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    char all[80];
+    snprintf(all, sizeof all, "%s-copy", dir);
+    const char *argv[] = {"rm", "-rf", "--", dir, all, NULL};
+    struct proc p = {.argv = argv};
+    struct err err;
+    return proc_run(&p, &err);
 }
 
 static const char *file(const char *name, const char *text)
@@ -288,14 +300,18 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_told_apart),
-        cmocka_unit_test_setup(a_complete_file_is_read, make_dir),
-        cmocka_unit_test_setup(a_file_of_comments_changes_nothing, make_dir),
-        cmocka_unit_test_setup(mistakes_in_the_file_are_named_with_their_line, make_dir),
-        cmocka_unit_test_setup(flags_win_over_the_environment_and_that_over_the_file, make_dir),
-        cmocka_unit_test_setup(a_named_file_that_is_missing_is_an_error, make_dir),
-        cmocka_unit_test_setup(a_data_directory_has_one_owner, make_dir),
-        cmocka_unit_test_setup(what_dead_owners_left_is_swept, make_dir),
-        cmocka_unit_test_setup(a_data_directory_that_cannot_be_made_is_explained, make_dir),
+        cmocka_unit_test_setup_teardown(a_complete_file_is_read, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_file_of_comments_changes_nothing, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(mistakes_in_the_file_are_named_with_their_line, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(flags_win_over_the_environment_and_that_over_the_file,
+                                        make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_named_file_that_is_missing_is_an_error, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(a_data_directory_has_one_owner, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(what_dead_owners_left_is_swept, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_data_directory_that_cannot_be_made_is_explained, make_dir,
+                                        remove_dir),
         cmocka_unit_test(the_key_of_this_host_goes_to_this_host_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,17 @@ static int make_dir(void **state)
     return mkdtemp(dir) ? 0 : -1;
 }
 
+static int remove_dir(void **state)
+{
+    (void)state;
+    char all[80];
+    snprintf(all, sizeof all, "%s-copy", dir);
+    const char *argv[] = {"rm", "-rf", "--", dir, all, NULL};
+    struct proc p = {.argv = argv};
+    struct err err;
+    return proc_run(&p, &err);
+}
+
 static void put(const char *path, const char *text)
 {
     char full[512], parent[512];
@@ -279,14 +290,20 @@ static void an_empty_or_damaged_tar_makes_no_directory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(a_plain_directory_goes_in_whole, make_dir),
-        cmocka_unit_test_setup(a_repository_goes_in_without_what_it_ignores, make_dir),
-        cmocka_unit_test_setup(credentials_and_hooks_of_a_repository_stay_behind, make_dir),
-        cmocka_unit_test_setup(the_copied_repository_is_one_that_git_reads, make_dir),
-        cmocka_unit_test_setup(a_directory_below_the_top_knows_its_prefix, make_dir),
-        cmocka_unit_test_setup(what_is_no_directory_is_refused, make_dir),
-        cmocka_unit_test_setup(nothing_is_unpacked_outside_of_the_directory, make_dir),
-        cmocka_unit_test_setup(an_empty_or_damaged_tar_makes_no_directory, make_dir),
+        cmocka_unit_test_setup_teardown(a_plain_directory_goes_in_whole, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_repository_goes_in_without_what_it_ignores, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(credentials_and_hooks_of_a_repository_stay_behind, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(the_copied_repository_is_one_that_git_reads, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(a_directory_below_the_top_knows_its_prefix, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(what_is_no_directory_is_refused, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(nothing_is_unpacked_outside_of_the_directory, make_dir,
+                                        remove_dir),
+        cmocka_unit_test_setup_teardown(an_empty_or_damaged_tar_makes_no_directory, make_dir,
+                                        remove_dir),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
