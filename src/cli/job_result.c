@@ -178,10 +178,16 @@ static void spend_line(struct job *j)
     }
     term_count(&b, t->output_tokens);
     buf_z(&b, " out, ");
-    if (t->cost_microusd >= 0)
-        term_money(&b, t->cost_microusd);
-    else
+    bool free_of_charge = strncmp(j->model, "script/", 7) == 0;
+    if (t->cost_microusd < 0)
         buf_z(&b, "cost not told");
+    else if (free_of_charge || !t->cost_in_cents)
+        term_money(&b, t->cost_microusd);
+    else if (t->cost_microusd == 0)
+        buf_z(&b, "less than half a cent");
+    else
+        buf_printf(&b, "about $%" PRId64 ".%02d", t->cost_microusd / 1000000,
+                   (int)(t->cost_microusd % 1000000 / 10000));
     transcript_note(t, TERM_PLAIN, "  spent     %s", b.data);
 }
 

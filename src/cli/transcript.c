@@ -4,7 +4,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum {
     OUT_MAX = 64 * 1024 * 1024,
@@ -307,12 +306,13 @@ static void on_usage(struct transcript *t, const struct follow_event *ev)
     const struct json *list = json_get(u, "list_cost");
     int64_t v;
     struct str cents = json_get_str(list, "amount");
-    if (json_i64(json_get(u, "cost_microusd"), &v))
+    if (json_i64(json_get(u, "cost_microusd"), &v)) {
         t->cost_microusd = v;
-    else if (str_some(cents) && str_i64(cents, &v))
+        t->cost_in_cents = false;
+    } else if (str_some(cents) && str_i64(cents, &v) && v >= 0 && v < INT64_MAX / 10000) {
         t->cost_microusd = v * 10000;
-    else if (str_some(cents) && cents.len < 32) /* "0.25": a part of a cent */
-        t->cost_microusd = (int64_t)(strtod(cents.ptr, NULL) * 10000 + 0.5);
+        t->cost_in_cents = true;
+    }
 }
 
 void transcript_event(struct transcript *t, const struct follow_event *ev)

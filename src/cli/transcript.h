@@ -18,6 +18,7 @@ struct transcript {
     /* totals, as far as the events tell them */
     int64_t input_tokens, output_tokens, cache_tokens, model_requests, tool_calls;
     int64_t cost_microusd; /* -1: not told yet */
+    bool cost_in_cents;    /* rounded to cents by the server */
 
     /* private */
     char preview_id[64];
