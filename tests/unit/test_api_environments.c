@@ -1,0 +1,151 @@
+#include "api/environment_decode.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static struct arena arena;
+
+static int set_up(void **state)
+{
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    arena_fini(&arena);
+    return 0;
+}
+
+static int patch(const char *text, bool create, struct str stored, struct str *out, struct err *err)
+{
+    const struct json *doc;
+    struct environment_patch p;
+    struct str kept = arena_str(&arena, str_z(text));
+    assert_int_equal(json_parse(&arena, kept, 0, &doc, err), 0);
+    int rc = environment_patch_decode(doc, create, &p, err);
+    return rc ? rc : environment_patch_apply(&arena, &p, stored, out, err);
+}
+
+static struct str patched(const char *text, struct str stored)
+{
+    struct str out;
+    struct err err = {0};
+    if (patch(text, !str_some(stored), stored, &out, &err))
+        fail_msg("%s", err.msg);
+    return out;
+}
+
+#define PACKAGES                                                                                   \
+    "\"packages\":{\"type\":\"packages\",\"apt\":[],\"cargo\":[],\"gem\":[],\"go\":[],\"npm\":[]," \
+    "\"pip\":[]}"
+
+static void a_bare_environment_is_cloud_and_unrestricted(void **state)
+{
+    (void)state;
+    static const char *const same[] = {
+        "{\"name\":\"e\"}",
+        "{\"name\":\"e\",\"config\":null,\"description\":null,\"metadata\":{},\"scope\":null}",
+        "{\"name\":\"e\",\"config\":{\"type\":\"cloud\",\"networking\":null,\"packages\":{\"apt\":"
+        "null,\"pip\":[]}},\"scope\":\"organization\"}",
+    };
+    for (size_t i = 0; i < COUNT_OF(same); i++)
+        assert_true(str_eqz(patched(same[i], STR_NONE),
+                            "{\"name\":\"e\",\"description\":\"\",\"config\":{\"type\":\"cloud\","
+                            "\"networking\":{\"type\":\"unrestricted\"}," PACKAGES
+                            "},\"metadata\":{},\"scope\":\"organization\"}"));
+}
+
+static void an_update_keeps_what_it_omits(void **state)
+{
+    (void)state;
+    struct str first =
+        patched("{\"name\":\"e\",\"description\":\"d\",\"metadata\":{\"a\":\"1\",\"b\":\"2\"},"
+                "\"config\":{\"type\":\"cloud\",\"networking\":{\"type\":\"limited\","
+                "\"allowed_hosts\":[\"example.com\",\"*.x.org\"],\"allow_mcp_servers\":true}}}",
+                STR_NONE);
+    assert_true(str_eq(patched("{}", first), first));
+    struct str next =
+        patched("{\"metadata\":{\"a\":\"\",\"c\":\"3\"},\"config\":{\"type\":\"cloud\","
+                "\"networking\":{\"type\":\"limited\",\"allow_package_managers\":"
+                "true}}}",
+                first);
+    assert_true(str_find(next, STR("\"allowed_hosts\":[\"example.com\",\"*.x.org\"],"
+                                   "\"allow_mcp_servers\":true,\"allow_package_managers\":true")) >
+                0);
+    assert_true(str_find(next, STR("\"metadata\":{\"b\":\"2\",\"c\":\"3\"}")) > 0);
+    struct str open =
+        patched("{\"config\":{\"type\":\"cloud\",\"networking\":{\"type\":\"unrestricted\"}},"
+                "\"description\":null,\"name\":\"f\"}",
+                next);
+    assert_true(str_find(open, STR("\"networking\":{\"type\":\"unrestricted\"}")) > 0);
+    assert_true(str_starts(open, STR("{\"name\":\"f\",\"description\":\"\"")));
+}
+
+#define CONFIG(x) "{\"name\":\"e\",\"config\":" x "}"
+#define LIMITED(x)                                                                                 \
+    CONFIG("{\"type\":\"cloud\",\"networking\":{\"type\":\"limited\",\"allowed_hosts\":[" x "]}}")
+
+static void what_is_wrong_is_refused_with_its_pointer(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body, *at;
+    } cases[] = {
+        {"{}", "/name"},
+        {"{\"name\":\"\"}", "/name"},
+        {"{\"name\":\"e\",\"scope\":\"account\"}", "/scope"},
+        {"{\"name\":\"e\",\"metadata\":[]}", "/metadata"},
+        {CONFIG("{}"), "/config/type"},
+        {CONFIG("{\"type\":\"moon\"}"), "/config/type"},
+        {CONFIG("{\"type\":\"self_hosted\"}"), "/config/type"},
+        {CONFIG("{\"type\":\"cloud\",\"setup\":[\"x\"]}"), "/config/setup"},
+        {CONFIG("{\"type\":\"cloud\",\"moon\":1}"), "/config/moon"},
+        {CONFIG("{\"type\":\"cloud\",\"networking\":{\"type\":\"wifi\"}}"),
+         "/config/networking/type"},
+        {CONFIG("{\"type\":\"cloud\",\"networking\":{\"type\":\"unrestricted\",\"allowed_hosts\":"
+                "[]}}"),
+         "/config/networking/allowed_hosts"},
+        {CONFIG("{\"type\":\"cloud\",\"packages\":{\"apt\":\"jq\"}}"), "/config/packages/apt"},
+        {CONFIG("{\"type\":\"cloud\",\"packages\":{\"apt\":[\"jq\"]}}"), "/config/packages/apt"},
+        {CONFIG("{\"type\":\"cloud\",\"packages\":{\"brew\":[]}}"), "/config/packages/brew"},
+        {LIMITED("\"https://x.com\""), "/config/networking/allowed_hosts/0"},
+        {LIMITED("\"x.com\",\"x.com:80\""), "/config/networking/allowed_hosts/1"},
+        {LIMITED("\"x.com/a\""), "/config/networking/allowed_hosts/0"},
+        {LIMITED("\"*\""), "/config/networking/allowed_hosts/0"},
+        {LIMITED("\"a..b\""), "/config/networking/allowed_hosts/0"},
+        {LIMITED("5"), "/config/networking/allowed_hosts/0"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct str out;
+        struct err err = {0};
+        if (patch(cases[i].body, true, STR_NONE, &out, &err) != ERR_INVALID)
+            fail_msg("accepted: %s", cases[i].body);
+        assert_string_equal(err.at, cases[i].at);
+    }
+}
+
+static void the_type_cannot_change(void **state)
+{
+    (void)state;
+    struct str first = patched("{\"name\":\"e\"}", STR_NONE), out;
+    struct err err = {0};
+    assert_int_equal(patch("{\"config\":{\"type\":\"self_hosted\"}}", false, first, &out, &err),
+                     ERR_INVALID);
+    assert_string_equal(err.detail, "invalid_config_type_change");
+    assert_string_equal(err.at, "/config/type");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bare_environment_is_cloud_and_unrestricted),
+        cmocka_unit_test(an_update_keeps_what_it_omits),
+        cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
+        cmocka_unit_test(the_type_cannot_change),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

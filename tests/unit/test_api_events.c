@@ -1,0 +1,153 @@
+#include "api/event_decode.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+static struct arena arena;
+
+static int set_up(void **state)
+{
+    (void)state;
+    arena_init(&arena, 1 << 20);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    arena_fini(&arena);
+    return 0;
+}
+
+static int decode(const char *text, bool initial, struct sent_event **out, struct err *err)
+{
+    const struct json *doc;
+    struct str kept = arena_str(&arena, str_z(text));
+    assert_int_equal(json_parse(&arena, kept, 0, &doc, err), 0);
+    return events_decode(&arena, doc, initial, "/events", out, err);
+}
+
+static void a_message_is_stored_as_it_will_be_served(void **state)
+{
+    (void)state;
+    struct sent_event *events;
+    struct err err;
+    assert_int_equal(decode("[{\"content\" : [\n {\"type\":\"text\", \"text\":\"a \\n\\u00e9 "
+                            "b\"}\r\n], \"type\":\"user.message\"}]",
+                            false, &events, &err),
+                     0);
+    struct str want = arena_printf(
+        &arena,
+        "{\"id\":\"%s\",\"type\":\"user.message\",\"processed_at\":null,\"content\":[{\"type\":"
+        "\"text\",\"text\":\"a \\n\\u00e9 b\"}]}",
+        events[0].event.id.z);
+    assert_true(str_eq(events[0].event.body, want));
+    assert_true(id_valid(id_str(&events[0].event.id), "sevt"));
+    assert_int_equal(events[0].event.type, EVENT_USER_MESSAGE);
+}
+
+static void an_interrupt_may_name_a_thread(void **state)
+{
+    (void)state;
+    struct sent_event *events;
+    struct err err;
+    assert_int_equal(decode("[{\"type\":\"user.interrupt\"},{\"type\":\"user.interrupt\","
+                            "\"session_thread_id\":null},{\"type\":\"user.interrupt\","
+                            "\"session_thread_id\":\"sthr_1\"}]",
+                            false, &events, &err),
+                     0);
+    assert_false(str_some(events[0].thread_id));
+    assert_false(str_some(events[1].thread_id));
+    assert_true(str_eqz(events[2].thread_id, "sthr_1"));
+    assert_true(str_find(events[2].event.body, STR("\"session_thread_id\":\"sthr_1\"")) > 0);
+}
+
+#define MESSAGE(x) "[{\"type\":\"user.message\",\"content\":[" x "]}]"
+#define IMAGE(x) MESSAGE("{\"type\":\"image\",\"source\":" x "}")
+#define DOCUMENT(x) MESSAGE("{\"type\":\"document\",\"source\":" x "}")
+
+static void every_kind_of_content_is_taken(void **state)
+{
+    (void)state;
+    static const char *const fine[] = {
+        MESSAGE("{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"text\",\"text\":\"y\"}"),
+        IMAGE("{\"type\":\"base64\",\"media_type\":\"image/png\",\"data\":\"aGk=\"}"),
+        IMAGE("{\"type\":\"base64\",\"media_type\":\"image/webp\",\"data\":\"aGkhIQ==\"}"),
+        IMAGE("{\"type\":\"url\",\"url\":\"https://example.com/a.png\"}"),
+        DOCUMENT("{\"type\":\"base64\",\"media_type\":\"application/pdf\",\"data\":\"aGkh\"}"),
+        DOCUMENT("{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":\"hi\"}"),
+        MESSAGE("{\"type\":\"document\",\"title\":null,\"context\":\"c\",\"source\":{\"type\":"
+                "\"url\",\"url\":\"http://x/\"}}"),
+    };
+    for (size_t i = 0; i < COUNT_OF(fine); i++) {
+        struct sent_event *events;
+        struct err err;
+        if (decode(fine[i], true, &events, &err))
+            fail_msg("%s: %s", fine[i], err.msg);
+    }
+}
+
+static void what_is_wrong_is_refused_with_its_pointer(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body, *at;
+        bool initial;
+    } cases[] = {
+        {"[5]", "/events/0", false},
+        {"[{}]", "/events/0/type", false},
+        {"[{\"type\":\"user.shout\"}]", "/events/0/type", false},
+        {"[{\"type\":\"agent.message\"}]", "/events/0/type", false},
+        {"[{\"type\":\"user.tool_confirmation\"}]", "/events/0/type", false},
+        {"[{\"type\":\"system.message\"}]", "/events/0/type", false},
+        {"[{\"type\":\"user.define_outcome\"}]", "/events/0/type", true},
+        {"[{\"type\":\"user.interrupt\"}]", "/events/0/type", true},
+        {"[{\"type\":\"user.interrupt\"},{\"type\":\"user.interrupt\",\"x\":1}]", "/events/1/x",
+         false},
+        {"[{\"type\":\"user.message\"}]", "/events/0/content", false},
+        {"[{\"type\":\"user.message\",\"content\":\"hi\"}]", "/events/0/content", false},
+        {MESSAGE(""), "/events/0/content", false},
+        {MESSAGE("5"), "/events/0/content/0", false},
+        {MESSAGE("{}"), "/events/0/content/0/type", false},
+        {MESSAGE("{\"type\":\"redacted\"}"), "/events/0/content/0/type", false},
+        {MESSAGE("{\"type\":\"text\"}"), "/events/0/content/0/text", false},
+        {MESSAGE("{\"type\":\"text\",\"text\":\"\"}"), "/events/0/content/0/text", false},
+        {MESSAGE("{\"type\":\"text\",\"text\":\"x\",\"cache_control\":{}}"),
+         "/events/0/content/0/cache_control", false},
+        {MESSAGE("{\"type\":\"image\"}"), "/events/0/content/0/source", false},
+        {IMAGE("{}"), "/events/0/content/0/source/type", false},
+        {IMAGE("{\"type\":\"file\",\"file_id\":\"file_1\"}"), "/events/0/content/0/source/type",
+         false},
+        {IMAGE("{\"type\":\"base64\",\"media_type\":\"image/bmp\",\"data\":\"aGk=\"}"),
+         "/events/0/content/0/source/media_type", false},
+        {IMAGE("{\"type\":\"base64\",\"media_type\":\"image/png\",\"data\":\"a*==\"}"),
+         "/events/0/content/0/source/data", false},
+        {IMAGE("{\"type\":\"base64\",\"media_type\":\"image/png\",\"data\":\"aGk\"}"),
+         "/events/0/content/0/source/data", false},
+        {IMAGE("{\"type\":\"url\",\"url\":\"file:///etc/passwd\"}"),
+         "/events/0/content/0/source/url", false},
+        {IMAGE("{\"type\":\"url\",\"url\":\"https://a b\"}"), "/events/0/content/0/source/url",
+         false},
+        {DOCUMENT("{\"type\":\"text\",\"media_type\":\"text/html\",\"data\":\"x\"}"),
+         "/events/0/content/0/source/media_type", false},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct sent_event *events;
+        struct err err = {0};
+        if (decode(cases[i].body, cases[i].initial, &events, &err) != ERR_INVALID)
+            fail_msg("accepted: %s", cases[i].body);
+        assert_string_equal(err.at, cases[i].at);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_message_is_stored_as_it_will_be_served),
+        cmocka_unit_test(an_interrupt_may_name_a_thread),
+        cmocka_unit_test(every_kind_of_content_is_taken),
+        cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
