@@ -6,7 +6,8 @@
 
 #define ENTRY(m, p, b, k, h, o, e)                                                                 \
     {                                                                                              \
-        .method = m, .pattern = p, .beta = b, .body = k, .handle = h, .open = o, .extension = e    \
+        .method = #m, .pattern = p, .beta = BETA_##b, .body = BODY_##k, .handle = h, .open = o,    \
+        .extension = e                                                                             \
     }
 #define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false)
 #define EXTRA(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true) /* ours */
@@ -14,36 +15,36 @@
 
 /* clang-format off */
 const struct route route_table[] = {
-    ROUTE("POST",   "/v1/agents",                      BETA_AGENTS,  BODY_JSON,   agents_create),
-    ROUTE("GET",    "/v1/agents",                      BETA_AGENTS,  BODY_NONE,   agents_list),
-    ROUTE("GET",    "/v1/agents/{}",                   BETA_AGENTS,  BODY_NONE,   agents_get),
-    ROUTE("POST",   "/v1/agents/{}",                   BETA_AGENTS,  BODY_JSON,   agents_update),
-    ROUTE("POST",   "/v1/agents/{}/archive",           BETA_AGENTS,  BODY_MAYBE,  agents_archive),
-    ROUTE("GET",    "/v1/agents/{}/versions",          BETA_AGENTS,  BODY_NONE,   agents_versions),
-    ROUTE("POST",   "/v1/environments",                BETA_AGENTS,  BODY_JSON,   environments_create),
-    ROUTE("GET",    "/v1/environments",                BETA_AGENTS,  BODY_NONE,   environments_list),
-    ROUTE("GET",    "/v1/environments/{}",             BETA_AGENTS,  BODY_NONE,   environments_get),
-    ROUTE("POST",   "/v1/environments/{}",             BETA_AGENTS,  BODY_JSON,   environments_update),
-    ROUTE("DELETE", "/v1/environments/{}",             BETA_AGENTS,  BODY_MAYBE,  environments_delete),
-    ROUTE("POST",   "/v1/environments/{}/archive",     BETA_AGENTS,  BODY_MAYBE,  environments_archive),
-    ROUTE("POST",   "/v1/sessions",                    BETA_AGENTS,  BODY_JSON,   sessions_create),
-    ROUTE("GET",    "/v1/sessions",                    BETA_AGENTS,  BODY_NONE,   sessions_list),
-    ROUTE("GET",    "/v1/sessions/{}",                 BETA_AGENTS,  BODY_NONE,   sessions_get),
-    ROUTE("POST",   "/v1/sessions/{}",                 BETA_AGENTS,  BODY_JSON,   sessions_update),
-    ROUTE("DELETE", "/v1/sessions/{}",                 BETA_AGENTS,  BODY_MAYBE,  sessions_delete),
-    ROUTE("POST",   "/v1/sessions/{}/archive",         BETA_AGENTS,  BODY_MAYBE,  sessions_archive),
-    ROUTE("POST",   "/v1/sessions/{}/events",          BETA_AGENTS,  BODY_JSON,   events_send),
-    ROUTE("GET",    "/v1/sessions/{}/events",          BETA_AGENTS,  BODY_NONE,   events_list),
-    ROUTE("GET",    "/v1/sessions/{}/events/stream",   BETA_AGENTS,  BODY_NONE,   events_stream),
-    ROUTE("GET",    "/v1/sessions/{}/threads",         BETA_THREADS, BODY_NONE,   threads_list),
-    ROUTE("GET",    "/v1/sessions/{}/threads/{}",      BETA_THREADS, BODY_NONE,   threads_get),
-    EXTRA("PUT",    "/v1/sessions/{}/workspace",       BETA_NONE,    BODY_STREAM, workspace_put),
-    EXTRA("GET",    "/v1/sessions/{}/workspace",       BETA_NONE,    BODY_NONE,   workspace_get),
-    EXTRA("GET",    "/v1/sessions/{}/workspace.tar",   BETA_NONE,    BODY_NONE,   workspace_tar),
-    EXTRA("GET",    "/v1/sessions/{}/workspace.patch", BETA_NONE,    BODY_NONE,   workspace_patch),
-    EXTRA("GET",    "/v1/sessions/{}/outputs.tar",     BETA_NONE,    BODY_NONE,   outputs_tar),
-    OPEN( "GET",    "/healthz",                        BETA_NONE,    BODY_NONE,   health_get),
-    OPEN("GET",    "/metrics",                        BETA_NONE,    BODY_NONE,   metrics_get),
+    ROUTE(POST,   "/v1/agents",                       AGENTS,  JSON,   agents_create),
+    ROUTE(GET,    "/v1/agents",                       AGENTS,  NONE,   agents_list),
+    ROUTE(GET,    "/v1/agents/{}",                    AGENTS,  NONE,   agents_get),
+    ROUTE(POST,   "/v1/agents/{}",                    AGENTS,  JSON,   agents_update),
+    ROUTE(POST,   "/v1/agents/{}/archive",            AGENTS,  MAYBE,  agents_archive),
+    ROUTE(GET,    "/v1/agents/{}/versions",           AGENTS,  NONE,   agents_versions),
+    ROUTE(POST,   "/v1/environments",                 AGENTS,  JSON,   environments_create),
+    ROUTE(GET,    "/v1/environments",                 AGENTS,  NONE,   environments_list),
+    ROUTE(GET,    "/v1/environments/{}",              AGENTS,  NONE,   environments_get),
+    ROUTE(POST,   "/v1/environments/{}",              AGENTS,  JSON,   environments_update),
+    ROUTE(DELETE, "/v1/environments/{}",              AGENTS,  MAYBE,  environments_delete),
+    ROUTE(POST,   "/v1/environments/{}/archive",      AGENTS,  MAYBE,  environments_archive),
+    ROUTE(POST,   "/v1/sessions",                     AGENTS,  JSON,   sessions_create),
+    ROUTE(GET,    "/v1/sessions",                     AGENTS,  NONE,   sessions_list),
+    ROUTE(GET,    "/v1/sessions/{}",                  AGENTS,  NONE,   sessions_get),
+    ROUTE(POST,   "/v1/sessions/{}",                  AGENTS,  JSON,   sessions_update),
+    ROUTE(DELETE, "/v1/sessions/{}",                  AGENTS,  MAYBE,  sessions_delete),
+    ROUTE(POST,   "/v1/sessions/{}/archive",          AGENTS,  MAYBE,  sessions_archive),
+    ROUTE(POST,   "/v1/sessions/{}/events",           AGENTS,  JSON,   events_send),
+    ROUTE(GET,    "/v1/sessions/{}/events",           AGENTS,  NONE,   events_list),
+    ROUTE(GET,    "/v1/sessions/{}/events/stream",    AGENTS,  NONE,   events_stream),
+    ROUTE(GET,    "/v1/sessions/{}/threads",          THREADS, NONE,   threads_list),
+    ROUTE(GET,    "/v1/sessions/{}/threads/{}",       THREADS, NONE,   threads_get),
+    EXTRA(PUT,    "/v1/sessions/{}/workspace",        NONE,    STREAM, workspace_put),
+    EXTRA(GET,    "/v1/sessions/{}/workspace",        NONE,    NONE,   workspace_get),
+    EXTRA(GET,    "/v1/sessions/{}/workspace.tar",    NONE,    NONE,   workspace_tar),
+    EXTRA(GET,    "/v1/sessions/{}/workspace.patch",  NONE,    NONE,   workspace_patch),
+    EXTRA(GET,    "/v1/sessions/{}/outputs.tar",      NONE,    NONE,   outputs_tar),
+    OPEN( GET,    "/healthz",                         NONE,    NONE,   health_get),
+    OPEN( GET,    "/metrics",                         NONE,    NONE,   metrics_get),
 };
 /* clang-format on */
 
