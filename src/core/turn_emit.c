@@ -7,8 +7,11 @@
 
 struct id turn_new_id(const char *prefix, int64_t now_us, const struct rand_port *rand)
 {
+    /* The microseconds lead the random part, so that a session's ids sort as its events do. */
     unsigned char entropy[10];
     rand->fill(rand->self, entropy, sizeof entropy);
+    entropy[0] = (unsigned char)(now_us % 1000 >> 8);
+    entropy[1] = (unsigned char)(now_us % 1000);
     return id_make(prefix, now_us / 1000, entropy);
 }
 
@@ -68,10 +71,11 @@ static void begin(struct emission *m, struct turn *t, struct turn_step *s, enum 
                   struct id id)
 {
     *m = (struct emission){.t = t, .s = s, .buf = BUF_INIT(LIMIT_MODEL_RESPONSE * 2ul)};
+    int64_t us = stamp(t, s);
     m->event = (struct event){.seq = t->last_seq + 1,
                               .type = type,
-                              .id = id.z[0] ? id : turn_new_id("sevt", s->now_us, s->rand),
-                              .processed_us = stamp(t, s)};
+                              .id = id.z[0] ? id : turn_new_id("sevt", us, s->rand),
+                              .processed_us = us};
     m->w = jw_to(&m->buf);
     jw_obj(&m->w);
     jw_kstr(&m->w, "id", id_str(&m->event.id));

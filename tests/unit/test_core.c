@@ -122,6 +122,13 @@ static struct turn_step *begin(struct rig *r)
     return &r->step;
 }
 
+/* A client's event got its id when it was accepted, a message or a thought when it was promised. */
+static bool event_is_ours(enum event_type t)
+{
+    return strncmp(event_name(t), "user.", 5) != 0 && t != EVENT_AGENT_MESSAGE &&
+           t != EVENT_AGENT_THINKING;
+}
+
 static void commit(struct rig *r)
 {
     if (r->step.err_code)
@@ -131,6 +138,8 @@ static void commit(struct rig *r)
         if (r->nlog) {
             assert_int_equal(e->seq, r->log[r->nlog - 1].seq + 1);
             assert_true(e->processed_us > r->log[r->nlog - 1].processed_us);
+            if (event_is_ours(e->type) && event_is_ours(r->log[r->nlog - 1].type))
+                assert_true(strcmp(e->id.z, r->log[r->nlog - 1].id.z) > 0);
         }
         assert_true(r->nlog < LOG_MAX);
         r->log[r->nlog++] = *e;
