@@ -1,16 +1,14 @@
 // Bad input: each row is one request that must be refused in the API's shape, naming the field, with the
 // server unharmed and nothing changed.
-import { before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { once } from 'node:events';
 import { BETA, useServer } from '../lib/harness.mjs';
 
-const world = useServer();
 const ids = {};
-
-before(async () => {
-    const session = await world.session();
+const world = useServer({}, async (w) => {
+    const session = await w.session();
     Object.assign(ids, { agent: session.agent.id, environment: session.environment_id, session: session.id });
 });
 

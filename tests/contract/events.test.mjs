@@ -88,10 +88,7 @@ describe('sending', () => {
         const sent = await world.send(session.id, 'a', 'b', 'c');
         assert.deepEqual(sent.data.map((e) => e.content[0].text), ['a', 'b', 'c']);
         assert.equal(new Set(sent.data.map((e) => e.id)).size, 3);
-        const seen = [];
-        const stream = await world.stream(session.id);
-        if (!types(await world.events(session.id)).includes('session.status_idle')) seen.push(...(await stream.until('session.status_idle')));
-        stream.close();
+        await world.idle(session.id);
         const log = await world.events(session.id, { types: ['user.message'] });
         assert.deepEqual(log.map((e) => e.id), sent.data.map((e) => e.id));
     });

@@ -27,11 +27,16 @@ async function exampleFlow(sdk, { model, tools, text, system }) {
     return { client, agent, environment, session, sent, seen };
 }
 
+// Release 0.120 knew fewer event names and drops the others from a stream.
+const DROPPED = { '1.11.0': [], '0.120.0': ['session.usage'] };
+
 for (const sdk of Object.keys(SDKS)) {
+    const kept = (list) => list.filter((event) => !DROPPED[sdk].includes(event.type ?? event));
+
     describe(`SDK ${sdk}`, () => {
         test('a plain turn has the order of trace A and ends idle', async () => {
             const { client, session, sent, seen } = await exampleFlow(sdk, { model: 'script/echo', text: 'hello there' });
-            assert.deepEqual(types(seen), [
+            assert.deepEqual(types(seen), kept([
                 'session.status_running',
                 'session.thread_status_running',
                 'user.message',
@@ -41,7 +46,7 @@ for (const sdk of Object.keys(SDKS)) {
                 'session.thread_status_idle',
                 'session.usage',
                 'session.status_idle',
-            ]);
+            ]));
             assert.deepEqual(texts(seen), ['hello there']);
             assert.equal(sent.data.length, 1);
             assert.equal(sent.data[0].processed_at, null);
@@ -53,7 +58,7 @@ for (const sdk of Object.keys(SDKS)) {
             assert.equal(end.is_error, false);
             assert.deepEqual(seen.at(-1).stop_reason, { type: 'end_turn' });
             assert.equal(seen.at(-1).stop_details, null);
-            assert.deepEqual(seen.at(-3).stop_reason, { type: 'end_turn' });
+            assert.deepEqual(seen.find((e) => e.type === 'session.thread_status_idle').stop_reason, { type: 'end_turn' });
             const after = await client.beta.sessions.retrieve(session.id);
             assert.equal(after.status, 'idle');
             assert.ok(after.usage.output_tokens > 0);
@@ -62,7 +67,7 @@ for (const sdk of Object.keys(SDKS)) {
 
         test('a turn with a built-in tool has the order of trace B', async () => {
             const { seen } = await exampleFlow(sdk, { model: 'script/tool', tools: TOOLSET, text: 'run: echo from the sandbox' });
-            assert.deepEqual(types(seen), [
+            assert.deepEqual(types(seen), kept([
                 'session.status_running',
                 'session.thread_status_running',
                 'user.message',
@@ -76,7 +81,7 @@ for (const sdk of Object.keys(SDKS)) {
                 'session.thread_status_idle',
                 'session.usage',
                 'session.status_idle',
-            ]);
+            ]));
             const use = seen.find((e) => e.type === 'agent.tool_use');
             const result = seen.find((e) => e.type === 'agent.tool_result');
             assert.equal(use.name, 'bash');
@@ -93,7 +98,7 @@ for (const sdk of Object.keys(SDKS)) {
             const { client, session, seen } = await exampleFlow(sdk, { model: 'script/echo', text: 'again' });
             const listed = [];
             for await (const event of client.beta.sessions.events.list(session.id)) listed.push(event);
-            assert.deepEqual(listed, seen);
+            assert.deepEqual(kept(listed), seen);
         });
 
         test('a second turn goes on in the same session', async () => {

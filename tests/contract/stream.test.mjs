@@ -51,7 +51,8 @@ describe('previews', () => {
             assert.ok(seen.indexOf(thinking) < seen.indexOf(final));
             const stored = await world.events(session.id);
             assert.ok(!types(stored).some((t) => t.startsWith('event_')), 'previews are never stored');
-            assert.deepEqual(seen.filter((e) => !e.type.startsWith('event_')), stored);
+            const dropped = sdk === '0.120.0' ? ['session.usage'] : []; // a name that release does not know
+            assert.deepEqual(seen.filter((e) => !e.type.startsWith('event_')), stored.filter((e) => !dropped.includes(e.type)));
         });
     }
 

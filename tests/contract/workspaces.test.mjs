@@ -1,16 +1,15 @@
 // Two tenants on one server: neither sees, names or changes what is the other's.
-import { before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { message, useServer } from '../lib/harness.mjs';
 
-const world = useServer();
 const mine = {};
 let foreign;
 
-before(async () => {
-    const session = await world.session();
+const world = useServer({}, async (w) => {
+    const session = await w.session();
     Object.assign(mine, { agent: session.agent.id, environment: session.environment_id, session: session.id });
-    const made = world.server.command(['keys', 'create', '--workspace', 'neighbour']);
+    const made = w.server.command(['keys', 'create', '--workspace', 'neighbour']);
     assert.equal(made.status, 0, made.stderr);
     foreign = (made.stdout.match(/sk-[A-Za-z0-9_-]{20,}/) ?? [])[0];
     assert.ok(foreign, `no key in: ${made.stdout}`);

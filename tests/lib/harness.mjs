@@ -14,11 +14,16 @@ export const SDKS = {
 };
 export const BETA = 'managed-agents-2026-04-01';
 
-// Starts a server for the file and judges what every test saw. The result fills in before the first test.
-export function useServer(options = {}) {
+// How long anything that must come is waited for; sanitized builds are slower.
+export const PATIENCE_MS = process.env.ASAN_OPTIONS ? 120000 : 30000;
+
+// Starts a server for the file and judges what every test saw. The result fills in before the first test;
+// `setup(world)` runs once after it.
+export function useServer(options = {}, setup = async () => {}) {
     const world = new World();
     before(async () => {
         world.server = await startServer(options);
+        await setup(world);
     });
     afterEach(() => {
         const problems = world.recorders().flatMap((r) => r.problems.splice(0));
@@ -46,7 +51,7 @@ export class World {
     client(sdk = '1.11.0', options = {}) {
         const { Client } = SDKS[sdk];
         return new Client({
-            baseURL: this.server.url, apiKey: this.server.key, authToken: null, fetch: this.recorder(sdk).fetch, maxRetries: 0, timeout: 60000, logLevel: 'off', ...options,
+            baseURL: this.server.url, apiKey: this.server.key, authToken: null, fetch: this.recorder(sdk).fetch, maxRetries: 0, timeout: PATIENCE_MS, logLevel: 'off', ...options,
         });
     }
 
@@ -105,6 +110,17 @@ export class World {
         return this.client().beta.sessions.events.send(sessionId, { events: events.map((e) => (typeof e === 'string' ? message(e) : e)) });
     }
 
+    // Waits until the log's last word is that the session is idle, however far it is already.
+    async idle(sessionId) {
+        const stream = await this.stream(sessionId);
+        try {
+            const log = await this.events(sessionId);
+            if (log.at(-1)?.type !== 'session.status_idle') await stream.until('session.status_idle');
+        } finally {
+            stream.close();
+        }
+    }
+
     // Sends, and waits on a stream opened before until the session is idle. Resolves to what was streamed.
     async turn(sessionId, ...events) {
         const stream = await this.stream(sessionId);
@@ -114,6 +130,19 @@ export class World {
         } finally {
             stream.close();
         }
+    }
+}
+
+// A promise, or an error that says what was waited for in vain.
+export async function patiently(promise, what) {
+    let timer;
+    const late = new Promise((_, reject) => {
+        timer = setTimeout(() => reject(new Error(what())), PATIENCE_MS);
+    });
+    try {
+        return await Promise.race([promise, late]);
+    } finally {
+        clearTimeout(timer);
     }
 }
 
@@ -127,6 +156,10 @@ class Stream {
 
     // The next frame that is not a ping; undefined at the end.
     async next() {
+        return patiently(this.#next(), () => `nothing more came on the stream after: ${types(this.seen.map((s) => s.value)).join(', ')}`);
+    }
+
+    async #next() {
         for (;;) {
             const { value: frame, done } = await this.source.next();
             if (done) return undefined;

@@ -77,6 +77,7 @@ export class Server {
     }
 
     async start() {
+        if (!existsSync(binary)) throw new Error(`${binary} is not there; build it with make`);
         this.port ??= await freePort();
         const child = spawn(binary, this.#args(), { env: this.env, stdio: ['ignore', 'pipe', 'pipe'], cwd: this.dir });
         this.child = child;
@@ -182,5 +183,4 @@ export class Server {
     }
 }
 
-export const built = existsSync(binary);
 export const startServer = (options) => new Server(options).start();

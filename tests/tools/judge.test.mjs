@@ -88,8 +88,8 @@ test('the extension list is read from the first cells of the tables', () => {
     const { fields, routes } = readExtensions('x `no.field` y\n| `session.a`, `session.b.c` | `not.this` |\n|---|\n| `GET /v1/x/{id}` | x |\n');
     assert.deepEqual([...fields], ['session.a', 'session.b.c']);
     assert.deepEqual([...routes], ['GET /v1/x/{id}']);
-    assert.ok(isExtension('session', 'limits.max_turns'));
-    assert.ok(!isExtension('session', 'limitsx'));
+    assert.ok(isExtension('session', 'stop_reason.type'));
+    assert.ok(!isExtension('session', 'stop_reasonx'));
 });
 
 test('frames are put together across chunks, even inside a character', () => {

@@ -1,5 +1,6 @@
--- Fails with the kind that the message names, every time; "ok" answers.
+-- Fails with the kind that the last word names, every time; "ok" answers.
 return function(request)
-    if request.text == "ok" then return "fine" end
-    return { error = { kind = request.text, message = "the script was told to fail", http_status = 500 } }
+    local word = request.text:match("([%w_]+)%s*$")
+    if word == "ok" then return "fine" end
+    return { error = { kind = word, message = "the script was told to fail", http_status = 500, retry_after_ms = 1 } }
 end
