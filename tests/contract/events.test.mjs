@@ -245,17 +245,19 @@ describe('a model in trouble', () => {
         assert.equal(seen.at(-1).stop_details.explanation, 'not this');
     });
 
-    test('a passing failure is retried and reported as in trace J', async () => {
-        const session = await world.session({ agent: { model: 'script/flaky' } });
-        const seen = await world.turn(session.id, 'x');
-        const error = seen.find((e) => e.type === 'session.error');
-        assert.equal(error.error.type, 'model_overloaded_error');
-        assert.equal(error.error.retry_status.type, 'retrying');
-        const order = types(seen);
-        assert.ok(order.indexOf('session.error') < order.indexOf('session.status_rescheduled'));
-        assert.ok(order.indexOf('session.status_rescheduled') < order.lastIndexOf('session.status_running'));
-        assert.deepEqual(texts(seen), ['recovered']);
-        assert.equal(seen.at(-1).stop_reason.type, 'end_turn');
+    test('an overloaded provider is retried as in trace J, then given up; the next message works', async () => {
+        const session = await world.session({ agent: { model: 'script/fail' } });
+        const seen = await world.turn(session.id, 'overloaded');
+        const errors = seen.filter((e) => e.type === 'session.error');
+        assert.equal(errors.length, 5);
+        assert.ok(errors.every((e) => e.error.type === 'model_overloaded_error'));
+        assert.deepEqual(errors.map((e) => e.error.retry_status.type), ['retrying', 'retrying', 'retrying', 'retrying', 'exhausted']);
+        const between = types(seen.slice(seen.indexOf(errors[0]) + 1, seen.indexOf(errors[1])));
+        assert.ok(between.indexOf('session.status_rescheduled') >= 0, between.join());
+        assert.ok(between.indexOf('session.status_rescheduled') < between.indexOf('session.status_running'), between.join());
+        assert.ok(between.indexOf('session.status_running') < between.indexOf('span.model_request_start'), between.join());
+        assert.equal(seen.at(-1).stop_reason.type, 'retries_exhausted');
+        assert.deepEqual(texts(await world.turn(session.id, 'ok')), ['fine']);
     });
 
     test('a request that cannot succeed ends the turn at once; the next message works', async () => {
