@@ -125,14 +125,14 @@ function find(dir, name) {
         .map((entry) => path.join(entry.parentPath, name))[0];
 }
 
-// Asks until there is an answer; gives up after a minute. For what happens outside the server, where no
+// Asks until there is an answer; gives up after half a minute. For what happens outside the server, where no
 // event tells it.
 export async function eventually(what, ask) {
-    const deadline = Date.now() + 60000;
+    const deadline = Date.now() + 30000;
     for (;;) {
         const answer = await ask();
         if (answer !== undefined && answer !== false) return answer;
-        assert.ok(Date.now() < deadline, `waited a minute for ${what}`);
+        assert.ok(Date.now() < deadline, `waited half a minute for ${what}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
     }
 }
