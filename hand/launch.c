@@ -39,31 +39,41 @@ static void join_cgroup(const char *procs)
         die("cannot join the cgroup", procs);
 }
 
-/* An empty tmpfs over `at`, seen by nobody else. */
-static void open_stage(const char *at)
+struct staged {
+    const char *name, *path;
+    int fd;
+};
+
+/* An empty tmpfs over `at`, seen by nobody else. What will be put on it is opened before it can
+ * hide anything, but in the new namespace: a mount cannot be bound out of another one. */
+static void open_stage(const char *at, struct staged *staged, size_t n)
 {
     if (unshare(CLONE_NEWNS) < 0)
         die("cannot make", "a mount namespace");
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         die("cannot make private", "/");
+    for (size_t i = 0; i < n; i++) {
+        staged[i].fd = open(staged[i].path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (staged[i].fd < 0)
+            die("cannot open", staged[i].path);
+    }
     if (mount("tmpfs", at, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k") < 0)
         die("cannot mount a tmpfs on", at);
 }
 
-/* `from` was opened before the stage could hide it. */
-static void put_on_stage(const char *at, const char *name, const char *from, int fd)
+static void put_on_stage(const char *at, const struct staged *s)
 {
     char to[512], source[64];
     struct stat st;
-    snprintf(to, sizeof to, "%s/%s", at, name);
-    snprintf(source, sizeof source, "/proc/self/fd/%d", fd);
-    if (fstat(fd, &st) < 0)
-        die("cannot look at", from);
+    snprintf(to, sizeof to, "%s/%s", at, s->name);
+    snprintf(source, sizeof source, "/proc/self/fd/%d", s->fd);
+    if (fstat(s->fd, &st) < 0)
+        die("cannot look at", s->path);
     int rc = S_ISDIR(st.st_mode) ? mkdir(to, 0755) : mknod(to, S_IFREG | 0644, 0);
     if (rc < 0)
         die("cannot make", to);
     if (mount(source, to, NULL, MS_BIND, NULL) < 0)
-        die("cannot bind", from);
+        die("cannot bind", s->path);
 }
 
 static void set_limit(const char *name, const char *value)
@@ -104,11 +114,6 @@ static void become(const char *id)
         die("cannot become user", id);
 }
 
-struct staged {
-    const char *name, *path;
-    int fd;
-};
-
 int launch_main(int argc, char **argv)
 {
     enum { STAGED = 16 };
@@ -125,10 +130,7 @@ int launch_main(int argc, char **argv)
         } else if (i + 1 < argc && str_eqz(o, "--stage")) {
             stage = argv[++i];
         } else if (i + 2 < argc && str_eqz(o, "--put") && n < STAGED) {
-            int fd = open(argv[i + 2], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-            if (fd < 0)
-                die("cannot open", argv[i + 2]);
-            staged[n++] = (struct staged){argv[i + 1], argv[i + 2], fd};
+            staged[n++] = (struct staged){argv[i + 1], argv[i + 2], -1};
             i += 2;
         } else if (i + 2 < argc && str_eqz(o, "--rlimit")) {
             set_limit(argv[i + 1], argv[i + 2]);
@@ -143,9 +145,9 @@ int launch_main(int argc, char **argv)
         return LAUNCH_FAILED;
     }
     if (stage)
-        open_stage(stage);
+        open_stage(stage, staged, n);
     for (size_t k = 0; stage && k < n; k++)
-        put_on_stage(stage, staged[k].name, staged[k].path, staged[k].fd);
+        put_on_stage(stage, &staged[k]);
     if (uid)
         become(uid);
     execvp(argv[i + 1], argv + i + 1);

@@ -18,11 +18,12 @@ struct sandbox_limits {
 };
 
 struct sandbox_config {
-    const char *dir;     /* DATA/sandboxes: one directory a session */
-    const char *run_dir; /* short path for sockets; NULL: chosen (XDG_RUNTIME_DIR, /run/ostler, /tmp) */
-    const char *hand;    /* path of the hand executable; NULL: beside this executable */
+    const char *dir; /* DATA/sandboxes: one directory a session */
+    const char
+        *run_dir; /* short path for sockets; NULL: chosen (XDG_RUNTIME_DIR, /run/ostler, /tmp) */
+    const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
-    int64_t grace_ms;    /* a hand without a server ends itself after this; 0: default */
+    int64_t grace_ms; /* a hand without a server ends itself after this; 0: default */
 };
 
 /* What works on this host, found out by trying. */
@@ -32,7 +33,7 @@ struct sandbox_tier {
     const char *limits; /* "cgroup-v2", "cgroup-v1", "rlimits" */
     bool seccomp, landlock;
     int landlock_abi;
-    char reason[256];   /* why it is not better, and the remedy */
+    char reason[256]; /* why it is not better, and the remedy */
 };
 
 /* Probes on the worker pool after opening; calls that come earlier wait for it. */
@@ -52,9 +53,9 @@ void sandboxes_sweep(struct sandboxes *s, const struct id *sessions, size_t n);
  * at a time; others wait. Paths never leave the workspace (no symlink is followed out of it). */
 struct workspace_job;
 
-/* Unpacks a tar stream (plain, gzip, zstd) written to a temporary file `fd` (taken) into the empty or
- * existing workspace and records it as the baseline for the patch. INVALID for absolute paths, "..",
- * devices, or more than the disk limit. */
+/* Unpacks a tar stream (plain, gzip, zstd) written to a temporary file `fd` (taken) into the empty
+ * or existing workspace and records it as the baseline for the patch. INVALID for absolute paths,
+ * "..", devices, or more than the disk limit. */
 void workspace_import(struct sandboxes *s, struct str session_id, int tar_fd,
                       void (*done)(void *arg, const struct err *err), void *arg);
 /* kinds of reading */
@@ -65,10 +66,11 @@ enum workspace_what {
     WORKSPACE_FILE,    /* one regular file's bytes */
     WORKSPACE_OUTPUTS, /* everything under /mnt/session/outputs as a tar */
 };
-/* The result is an unlinked temporary file, owned by the call-back; NOT_FOUND for a missing path. */
+/* The result is an unlinked temporary file, owned by the call-back; NOT_FOUND for a missing path.
+ */
 void workspace_read(struct sandboxes *s, struct str session_id, enum workspace_what what,
-                    struct str path, void (*done)(void *arg, int fd, uint64_t len,
-                                                  const struct err *err),
+                    struct str path,
+                    void (*done)(void *arg, int fd, uint64_t len, const struct err *err),
                     void *arg);
 
 #endif

@@ -1,0 +1,629 @@
+/* One session's sandbox as a state machine.
+ *
+ *            first call            a record             hello
+ *   ABSENT ------------> FINDING ----------> DIALING ----------> UP
+ *     ^  |                  |                   |               | ^
+ *     |  | a call           | none              | nobody there  | | hello
+ *     |  v                  v                   v               | |
+ *     |  PREPARING -----------------------------|--> STARTING --|-+
+ *     |                                         v        |      |
+ *     +----------------------------------- CLEANING <----+------+  the hand is gone, or is to go
+ *
+ * Calls wait in any state but UP. A call that was sent and not answered when the hand goes has an
+ * unknown outcome, and that is what its result says. Blocking steps run as jobs; while one runs the
+ * state does not change. */
+#include "sandbox/box.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "sandbox/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const struct sm_state states[] = {
+    [BOX_ABSENT] = {"absent", SM_BIT(BOX_FINDING) | SM_BIT(BOX_PREPARING) | SM_BIT(BOX_CLEANING),
+                    SM_INITIAL},
+    [BOX_FINDING] = {"finding", SM_BIT(BOX_ABSENT) | SM_BIT(BOX_DIALING), 0},
+    [BOX_DIALING] = {"dialing", SM_BIT(BOX_UP) | SM_BIT(BOX_CLEANING), 0},
+    [BOX_PREPARING] = {"preparing",
+                       SM_BIT(BOX_ABSENT) | SM_BIT(BOX_STARTING) | SM_BIT(BOX_CLEANING), 0},
+    [BOX_STARTING] = {"starting", SM_BIT(BOX_UP) | SM_BIT(BOX_CLEANING), 0},
+    [BOX_UP] = {"up", SM_BIT(BOX_DIALING) | SM_BIT(BOX_CLEANING), 0},
+    [BOX_CLEANING] = {"cleaning", SM_BIT(BOX_ABSENT), 0},
+};
+
+static void tick(struct box *b);
+
+/* ---- life ---- */
+
+struct box *box_find(struct sandboxes *s, struct str session_id)
+{
+    return map_get(&s->by_session, session_id);
+}
+
+struct box *box_get(struct sandboxes *s, struct str session_id)
+{
+    struct box *b = box_find(s, session_id);
+    if (b)
+        return b;
+    b = mem_zalloc(sizeof *b);
+    b->s = s;
+    b->id = id_from(session_id);
+    b->info = b->errors = -1;
+    sm_init(&b->sm, "sandbox", states, NULL, BOX_ABSENT);
+    list_init(&b->calls);
+    loop_timer_init(s->loop, &b->timer);
+    loop_timer_init(s->loop, &b->ticker);
+    list_push(&s->boxes, &b->node);
+    map_put(&s->by_session, id_str(&b->id), b);
+    return b;
+}
+
+static void box_freed(struct box *b)
+{
+    struct sandboxes *s = b->s;
+    mem_free(b->environment);
+    mem_free(b);
+    sandboxes_job_ended(s);
+}
+
+static void part_closed(struct box *b)
+{
+    if (--b->open == 0)
+        box_freed(b);
+}
+
+static void timer_closed(struct loop_timer *t)
+{
+    part_closed(CONTAINER_OF(t, struct box, timer));
+}
+
+static void ticker_closed(struct loop_timer *t)
+{
+    part_closed(CONTAINER_OF(t, struct box, ticker));
+}
+
+static void child_closed(struct loop_child *c)
+{
+    part_closed(CONTAINER_OF(c, struct box, child));
+}
+
+static void drop_child_files(struct box *b)
+{
+    fd_close(TAKE_FD(b->info));
+    fd_close(TAKE_FD(b->errors));
+}
+
+/* Forgets the box; whatever runs in the sandbox goes on. */
+static void box_release(struct box *b)
+{
+    b->released = true;
+    list_remove(&b->node);
+    if (map_get(&b->s->by_session, id_str(&b->id)) == b)
+        map_remove(&b->s->by_session, id_str(&b->id));
+    frame_close(TAKE_PTR(b->conn));
+    drop_child_files(b);
+    sandboxes_job_began(b->s);
+    b->open = 2 + b->child_open;
+    loop_timer_close(&b->timer, timer_closed);
+    loop_timer_close(&b->ticker, ticker_closed);
+    if (b->child_open && !b->child_closing)
+        loop_child_close(&b->child, child_closed);
+    watch_orphan(b);
+}
+
+/* ---- calls ---- */
+
+void box_finish(struct box *b, struct box_call *c, struct str content, bool is_error,
+                const char *reason)
+{
+    list_remove(&c->node);
+    struct tool_outcome o = {.content = content, .is_error = is_error, .failure_reason = reason};
+    void (*done)(void *, const struct tool_outcome *) = c->done;
+    void *arg = c->arg;
+    b->last_used_ms = loop_now_ms(b->s->loop);
+    mem_free(c);
+    done(arg, &o);
+}
+
+void box_finish_lost(struct box *b, struct box_call *c, const char *reason)
+{
+    static const char text[] =
+        "The sandbox was lost while this call was running, so its outcome is unknown: it may have "
+        "run completely, partly or not at all. The files in /workspace are kept; processes, the "
+        "shell's state and anything in memory are gone. Check what has happened before repeating "
+        "the call. The next call starts a fresh sandbox.";
+    static const char memory[] = "The sandbox ran out of memory and was ended. ";
+    char both[sizeof text + sizeof memory];
+    bool oom = str_eqz(str_z(reason), "out_of_memory");
+    snprintf(both, sizeof both, "%s%s", oom ? memory : "", text);
+    box_finish(b, c, str_z(both), true, reason);
+}
+
+/* Every waiting call fails for the same reason: nothing of it has run. */
+static void fail_waiting(struct box *b, const char *why)
+{
+    char text[BOX_TEXT_MAX];
+    snprintf(text, sizeof text,
+             "The sandbox cannot be started, so the tool was not run: %s. Nothing runs outside a "
+             "sandbox; 'ostler doctor' says what this host lacks.",
+             why);
+    struct list all;
+    list_init(&all);
+    struct list *n;
+    while ((n = list_pop(&b->calls)))
+        list_push(&all, n);
+    while ((n = list_pop(&all)))
+        box_finish(b, LIST_ENTRY(n, struct box_call, node), str_z(text), true,
+                   "sandbox_unavailable");
+}
+
+/* Calls that an earlier server may have dispatched to a hand that is gone now. */
+static void fail_dispatched_earlier(struct box *b)
+{
+    list_for_each_safe (it, &b->calls) {
+        struct box_call *c = LIST_ENTRY(it, struct box_call, node);
+        if (!c->first && c->existed)
+            box_finish_lost(b, c, "sandbox_lost");
+    }
+}
+
+void box_run(struct box *b, const struct tool_call *call,
+             void (*done)(void *arg, const struct tool_outcome *outcome), void *arg)
+{
+    struct box_call *c = mem_zalloc(sizeof *c + call->input.len + call->name.len + 2);
+    c->id = id_from(call->tool_use_id);
+    c->input = c->text;
+    c->input_len = call->input.len;
+    memcpy(c->input, call->input.ptr ? call->input.ptr : "", call->input.len);
+    c->name = c->text + call->input.len + 1;
+    memcpy(c->name, call->name.ptr ? call->name.ptr : "", call->name.len);
+    c->first = call->first_dispatch;
+    c->existed = call->sandbox_existed;
+    c->done = done;
+    c->arg = arg;
+    list_push(&b->calls, &c->node);
+    b->parked = false;
+    if (sm_state(&b->sm) == BOX_UP)
+        loop_timer_stop(&b->timer); /* it was idle */
+    if (call->environment.len && !b->environment)
+        b->environment = mem_dupz(call->environment.ptr, call->environment.len);
+    box_kick(b);
+}
+
+static struct box_call *call_of(struct box *b, struct str id)
+{
+    list_for_each (it, &b->calls) {
+        struct box_call *c = LIST_ENTRY(it, struct box_call, node);
+        if (str_eq(id_str(&c->id), id))
+            return c;
+    }
+    return NULL;
+}
+
+/* ---- jobs on the worker pool ---- */
+
+static void job_done(struct loop_work *w)
+{
+    struct box *b = CONTAINER_OF(w, struct box, work);
+    struct sandboxes *s = b->s;
+    b->working = false;
+    if (s->closing) {
+        start_fini(&b->start);
+        box_release(b);
+    } else {
+        b->then(b);
+    }
+    sandboxes_job_ended(s);
+}
+
+static void job(struct box *b, void (*work)(struct loop_work *), void (*then)(struct box *))
+{
+    b->working = true;
+    b->then = then;
+    b->job_err = (struct err){.code = 0};
+    sandboxes_job_began(b->s);
+    loop_work(b->s->loop, &b->work, work, job_done);
+}
+
+/* FINDING: is there a record of a hand of this boot? */
+static void find_work(struct loop_work *w)
+{
+    struct box *b = CONTAINER_OF(w, struct box, work);
+    struct session_paths p;
+    session_paths(&b->s->host, b->id.z, &p);
+    struct settings settings;
+    settings_parse(&settings, &b->s->host.limits, str_z(b->environment));
+    b->limits = settings.limits;
+    settings_fini(&settings);
+    b->found = record_read(p.meta, &b->record);
+    if (b->found && !str_eqz(str_z(b->record.boot_id), b->s->host.boot_id))
+        b->record.pid = b->record.socket[0] = 0; /* another boot: nothing can be left */
+}
+
+static void find_done(struct box *b)
+{
+    struct err err;
+    b->looked = true;
+    if (b->found && b->record.socket[0]) {
+        sm_move(&b->sm, BOX_DIALING);
+        b->adopted = true;
+        if (box_dial(b, &err) != 0)
+            box_lost(b, NULL); /* its leftovers */
+        return;
+    }
+    sm_move(&b->sm, BOX_ABSENT);
+    tick(b);
+}
+
+/* PREPARING: directories, cgroup, socket, record, recipe. */
+static void prepare_work(struct loop_work *w)
+{
+    struct box *b = CONTAINER_OF(w, struct box, work);
+    start_prepare(b, &b->start, &b->job_err);
+}
+
+static void starting_failed(struct box *b, const char *why);
+
+static void on_child_exit(struct loop_child *c, int status)
+{
+    struct box *b = CONTAINER_OF(c, struct box, child);
+    if (sm_state(&b->sm) != BOX_STARTING || b->working)
+        return; /* the connection's end says the same */
+    char text[BOX_TEXT_MAX], said[512];
+    ssize_t n = pread(b->errors, said, sizeof said, 0);
+    struct str line = str_trim(str_n(said, n > 0 ? (size_t)n : 0));
+    if (line.len)
+        snprintf(text, sizeof text, STR_FMT, STR_ARG(line));
+    else
+        snprintf(text, sizeof text, "bubblewrap ended with status %#x", (unsigned)status);
+    starting_failed(b, text);
+}
+
+static void prepare_done(struct box *b)
+{
+    struct start *st = &b->start;
+    struct err err = b->job_err;
+    if (err.code == 0) {
+        AUTO_FD int filter = host_seccomp(&b->s->host);
+        int fds[START_FDS] = {-1, -1, st->errors, st->listen, st->recipe.args, filter, st->info};
+        struct loop_spawn how = {.file = st->recipe.argv[0],
+                                 .argv = st->recipe.argv,
+                                 .fds = fds,
+                                 .nfds = START_FDS,
+                                 .new_session = true};
+        if (loop_spawn(b->s->loop, &b->child, &how, on_child_exit, &err) == 0)
+            b->child_open = true;
+    }
+    b->info = TAKE_FD(st->info);
+    b->errors = TAKE_FD(st->errors);
+    b->record = st->record;
+    b->limits = st->limits;
+    b->adopted = b->disk_known = false;
+    b->disk_used = b->disk_free = 0;
+    start_fini(st);
+    if (err.code == 0 && box_dial(b, &err) == 0)
+        sm_move(&b->sm, BOX_STARTING);
+    else
+        starting_failed(b, err.msg);
+}
+
+/* UP: the pid, for whoever has to end this hand one day. */
+static void record_work(struct loop_work *w)
+{
+    struct box *b = CONTAINER_OF(w, struct box, work);
+    struct session_paths p;
+    session_paths(&b->s->host, b->id.z, &p);
+    record_write(p.meta, &b->record, &b->job_err);
+}
+
+static void record_done(struct box *b)
+{
+    tick(b);
+}
+
+/* CLEANING: nothing of the old sandbox is left afterwards. */
+static void clean_work(struct loop_work *w)
+{
+    struct box *b = CONTAINER_OF(w, struct box, work);
+    const struct host *h = &b->s->host;
+    struct session_paths p;
+    session_paths(h, b->id.z, &p);
+    if (b->record.start_time == 0 && b->record.pid)
+        b->record.start_time = process_start_time(b->record.pid);
+    process_kill(b->record.pid, b->record.start_time);
+    cgroup_read(&h->cg, b->id.z, &b->last);
+    cgroup_remove(&h->cg, b->id.z);
+    if (b->record.socket[0])
+        unlink(b->record.socket);
+    if (b->wipe)
+        tree_remove(p.dir, &b->job_err);
+}
+
+static void clean_done(struct box *b)
+{
+    if (b->wipe && b->job_err.code)
+        log_err(LOG_WARN, "a session's files could not be removed", &b->job_err);
+    const char *reason = b->end_reason;
+    if (!reason)
+        reason = b->last.oom_kills > b->seen.oom_kills ? "out_of_memory" : "sandbox_lost";
+    list_for_each_safe (it, &b->calls) {
+        struct box_call *c = LIST_ENTRY(it, struct box_call, node);
+        if (c->sent)
+            box_finish_lost(b, c, reason);
+    }
+    b->wipe = false;
+    b->end_reason = NULL;
+    b->record.pid = b->record.start_time = 0;
+    b->seen = (struct cgroup_counters){.oom_kills = 0};
+    b->looked = true;
+    sm_move(&b->sm, BOX_ABSENT);
+    if (b->start_failed[0]) {
+        char why[sizeof b->start_failed];
+        memcpy(why, b->start_failed, sizeof why);
+        b->start_failed[0] = '\0';
+        fail_waiting(b, why);
+    }
+    tick(b);
+}
+
+/* ---- ends ---- */
+
+/* Ends whatever runs and cleans up. What was sent has an unknown outcome; `reason` NULL: found out.
+ */
+static void end_soon(struct box *b, const char *reason)
+{
+    if (sm_state(&b->sm) == BOX_CLEANING)
+        return;
+    frame_close(TAKE_PTR(b->conn));
+    loop_timer_stop(&b->timer);
+    loop_timer_stop(&b->ticker);
+    b->busy = false;
+    b->end_reason = reason;
+    b->record.pid = b->record.pid ? b->record.pid : box_child_pid(b);
+    if (b->child_open)
+        (void)loop_child_kill(&b->child, SIGKILL);
+    sm_move(&b->sm, BOX_CLEANING);
+    if (!b->working)
+        job(b, clean_work, clean_done);
+}
+
+void box_lost(struct box *b, const char *reason)
+{
+    end_soon(b, reason);
+}
+
+static void starting_failed(struct box *b, const char *why)
+{
+    (void)str_copyz(b->start_failed, sizeof b->start_failed,
+                    str_utf8_take(str_z(why), sizeof b->start_failed - 1));
+    end_soon(b, NULL);
+}
+
+void box_redial(struct box *b)
+{
+    enum { REDIALS = 3 };
+    struct err err;
+    if (sm_state(&b->sm) == BOX_STARTING)
+        return; /* bubblewrap's exit says why; or else the time runs out */
+    if (sm_state(&b->sm) != BOX_UP || b->redials++ >= REDIALS) {
+        box_lost(b, NULL);
+        return;
+    }
+    sm_move(&b->sm, BOX_DIALING);
+    if (box_dial(b, &err) != 0)
+        box_lost(b, NULL);
+}
+
+void box_start_timeout(struct loop_timer *t)
+{
+    struct box *b = CONTAINER_OF(t, struct box, timer);
+    if (sm_state(&b->sm) == BOX_STARTING)
+        starting_failed(b, "the hand in it did not answer in time");
+    else if (sm_state(&b->sm) == BOX_DIALING)
+        end_soon(b, NULL);
+}
+
+void box_destroy(struct box *b, bool wipe)
+{
+    b->destroying = true;
+    b->wipe_wanted = b->wipe_wanted || wipe;
+    box_kick(b);
+}
+
+void box_ack(struct box *b, struct str tool_use_id)
+{
+    struct id id = id_from(tool_use_id);
+    if (b->conn && sm_state(&b->sm) == BOX_UP)
+        box_send_op(b, "ack", id.z, NULL, NULL);
+}
+
+void box_cancel(struct box *b, struct str tool_use_id)
+{
+    struct box_call *c = call_of(b, tool_use_id);
+    if (!c)
+        return;
+    c->cancelled = true;
+    if (c->sent && b->conn)
+        box_send_op(b, "cancel", c->id.z, NULL, NULL);
+    else
+        box_kick(b);
+}
+
+/* Nobody has used it for long: an idle session keeps its files and costs nothing else. */
+static void park(struct loop_timer *t)
+{
+    struct box *b = CONTAINER_OF(t, struct box, timer);
+    if (sm_state(&b->sm) != BOX_UP || !list_empty(&b->calls))
+        return;
+    b->parked = true;
+    end_soon(b, NULL);
+}
+
+/* Everything that this session waited for is in its log: the hand may forget it all, also what an
+ * earlier server did not live to acknowledge. */
+void box_idle(struct box *b)
+{
+    if (!b->conn || sm_state(&b->sm) != BOX_UP || !list_empty(&b->calls))
+        return;
+    box_send_op(b, "ack_all", NULL, NULL, NULL);
+    loop_timer_start(&b->timer, b->s->host.grace_ms, park);
+}
+
+void box_close(struct box *b)
+{
+    struct list *n;
+    while ((n = list_pop(&b->calls)))
+        mem_free(LIST_ENTRY(n, struct box_call, node));
+    if (!b->working)
+        box_release(b);
+}
+
+/* ---- the tick ---- */
+
+/* Calls that were cancelled before any hand had them. */
+static void drop_cancelled(struct box *b)
+{
+    list_for_each_safe (it, &b->calls) {
+        struct box_call *c = LIST_ENTRY(it, struct box_call, node);
+        if (c->cancelled && !c->sent && !c->asked && (c->first || !c->existed))
+            box_finish(b, c, STR("The call was cancelled before it ran."), true, "cancelled");
+    }
+}
+
+static void old_child_closed(struct loop_child *c)
+{
+    struct box *b = CONTAINER_OF(c, struct box, child);
+    b->child_open = b->child_closing = false;
+    if (b->released)
+        part_closed(b);
+    else
+        tick(b);
+}
+
+/* A new child needs the handle that the last one had. False: it is being closed. */
+static bool child_is_free(struct box *b)
+{
+    if (!b->child_open)
+        return true;
+    if (!b->child_closing) {
+        b->child_closing = true;
+        loop_child_close(&b->child, old_child_closed);
+    }
+    return false;
+}
+
+static void cancel_all(struct box *b)
+{
+    struct list *n;
+    while ((n = b->calls.next) != &b->calls)
+        box_finish(b, LIST_ENTRY(n, struct box_call, node),
+                   STR("The session ended while this call was running; its outcome is unknown."),
+                   true, "cancelled");
+}
+
+static void tick_absent(struct box *b)
+{
+    if (!b->s->probed || b->working)
+        return;
+    if (b->destroying) {
+        if (!b->looked) {
+            sm_move(&b->sm, BOX_FINDING);
+            job(b, find_work, find_done);
+        } else if (b->wipe_wanted) {
+            b->wipe_wanted = false;
+            b->wipe = true;
+            sm_move(&b->sm, BOX_CLEANING);
+            job(b, clean_work, clean_done);
+        } else {
+            cancel_all(b);
+            box_release(b);
+        }
+        return;
+    }
+    if (!b->looked) {
+        if (!list_empty(&b->calls)) {
+            sm_move(&b->sm, BOX_FINDING);
+            job(b, find_work, find_done);
+        }
+        return;
+    }
+    fail_dispatched_earlier(b);
+    if (list_empty(&b->calls) && b->parked)
+        box_release(b);
+    if (list_empty(&b->calls) || b->s->closing)
+        return;
+    if (!b->s->tier.ok) {
+        fail_waiting(b, b->s->tier.reason);
+        return;
+    }
+    if (!child_is_free(b))
+        return;
+    sm_move(&b->sm, BOX_PREPARING);
+    job(b, prepare_work, prepare_done);
+}
+
+static void tick(struct box *b)
+{
+    if (b->released)
+        return;
+    drop_cancelled(b);
+    switch (sm_state(&b->sm)) {
+    case BOX_ABSENT: tick_absent(b); break;
+    case BOX_UP:
+        if (b->destroying)
+            end_soon(b, "cancelled");
+        else if (!b->recorded && !b->working && !b->adopted) {
+            b->recorded = true;
+            b->record.pid = box_child_pid(b);
+            b->record.start_time = process_start_time(b->record.pid);
+            job(b, record_work, record_done);
+        }
+        if (sm_state(&b->sm) == BOX_UP)
+            box_send_waiting(b);
+        break;
+    case BOX_CLEANING: /* the job that was running when the end came has ended */
+        if (!b->working)
+            job(b, clean_work, clean_done);
+        break;
+    default: break;
+    }
+}
+
+void box_up(struct box *b)
+{
+    loop_timer_stop(&b->timer);
+    b->recorded = false;
+    sm_move(&b->sm, BOX_UP);
+    tick(b);
+}
+
+static void kicked(struct loop_post *post)
+{
+    struct box *b = CONTAINER_OF(post, struct box, post);
+    struct sandboxes *s = b->s;
+    b->kicked = false;
+    tick(b);
+    sandboxes_job_ended(s);
+}
+
+void box_kick(struct box *b)
+{
+    if (b->kicked || b->released || b->s->closing)
+        return;
+    b->kicked = true;
+    sandboxes_job_began(b->s);
+    loop_post(b->s->loop, &b->post, kicked);
+}
+
+void boxes_probed(struct sandboxes *s)
+{
+    list_for_each (it, &s->boxes)
+        box_kick(LIST_ENTRY(it, struct box, node));
+}

@@ -1,0 +1,243 @@
+/* Directories on the host, and the record by which a hand is found again. */
+#include "sandbox/impl.h"
+
+#include "base/fd.h"
+#include "json/decode.h"
+#include "json/writer.h"
+#include "sandbox/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { RECORD_MAX = 65536 };
+
+/* ---- a session's directories ---- */
+
+/* Two sessions hardly ever share a user, so that one sandbox can do nothing to another even where a
+ * namespace leaks. FNV-1a: the same in every process. */
+static uid_t session_uid(struct str id)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < id.len; i++)
+        h = (h ^ (unsigned char)id.ptr[i]) * 16777619u;
+    return (uid_t)(UID_BASE + h % UID_COUNT);
+}
+
+void session_paths(const struct host *h, const char *session_id, struct session_paths *out)
+{
+    snprintf(out->dir, sizeof out->dir, "%s/%s", h->dir, session_id);
+    struct {
+        char *to;
+        const char *name;
+    } const parts[] = {{out->workspace, "workspace"}, {out->tmp, "tmp"},
+                       {out->home, "home"},           {out->outputs, "outputs"},
+                       {out->base, "base.git"},       {out->meta, "sandbox.json"}};
+    for (size_t i = 0; i < COUNT_OF(parts); i++)
+        snprintf(parts[i].to, PATH_MAX, "%s/%s", out->dir, parts[i].name);
+    out->uid = h->root ? session_uid(str_z(session_id)) : 0;
+}
+
+static int own_dir(const char *path, uid_t uid, mode_t mode, struct err *err)
+{
+    if (mkdir(path, mode) < 0 && errno != EEXIST)
+        return err_sys(err, errno, "%s", path);
+    struct stat st;
+    if (lstat(path, &st) < 0)
+        return err_sys(err, errno, "%s", path);
+    if (!S_ISDIR(st.st_mode))
+        return err_set(err, ERR_IO, "%s is not a directory", path);
+    if (uid && st.st_uid != uid && lchown(path, uid, uid) < 0)
+        return err_sys(err, errno, "cannot give %s to user %u", path, (unsigned)uid);
+    return 0;
+}
+
+int session_prepare(const struct session_paths *p, struct err *err)
+{
+    int rc = fd_mkdirs(p->dir, 0700, err);
+    const char *const dirs[] = {p->workspace, p->tmp, p->home, p->outputs};
+    for (size_t i = 0; i < COUNT_OF(dirs) && rc == 0; i++)
+        rc = own_dir(dirs[i], p->uid, 0755, err);
+    return rc;
+}
+
+/* ---- the record ---- */
+
+static void copy_text(const struct json *doc, const char *key, char *out, size_t cap)
+{
+    if (!str_copyz(out, cap, json_get_str(doc, key)))
+        out[0] = '\0';
+}
+
+bool record_read(const char *path, struct sandbox_record *out)
+{
+    *out = (struct sandbox_record){.pid = 0};
+    AUTO_BUF struct buf text = BUF_INIT(RECORD_MAX);
+    AUTO_ARENA struct arena a;
+    arena_init(&a, RECORD_MAX * 8);
+    const struct json *doc;
+    if (fd_read_file(path, &text, NULL) != 0 || json_parse(&a, buf_view(&text), 0, &doc, NULL) != 0)
+        return false;
+    copy_text(doc, "boot_id", out->boot_id, sizeof out->boot_id);
+    copy_text(doc, "socket", out->socket, sizeof out->socket);
+    return json_i64(json_get(doc, "generation"), &out->generation) &&
+           json_i64(json_get(doc, "pid"), &out->pid) &&
+           json_i64(json_get(doc, "start_time"), &out->start_time);
+}
+
+int record_write(const char *path, const struct sandbox_record *r, struct err *err)
+{
+    AUTO_BUF struct buf b = BUF_INIT(RECORD_MAX);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_ki64(&w, "version", 1);
+    jw_kz(&w, "boot_id", r->boot_id);
+    jw_kz(&w, "socket", r->socket);
+    jw_ki64(&w, "pid", r->pid);
+    jw_ki64(&w, "start_time", r->start_time);
+    jw_ki64(&w, "generation", r->generation);
+    jw_obj_end(&w);
+    jw_done(&w);
+    buf_ch(&b, '\n');
+    return fd_write_file_atomic(path, buf_view(&b), 0600, err);
+}
+
+int64_t process_start_time(int64_t pid)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%" PRId64 "/stat", pid);
+    AUTO_FD int fd = pid > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    const char *p = strrchr(text, ')');
+    struct str rest = p ? str_z(p + 2) : STR_NONE; /* field 3 begins there */
+    struct str field = STR_NONE;
+    for (int i = 3; i <= 22 && str_some(rest); i++)
+        field = str_split(&rest, ' ');
+    int64_t start;
+    return str_i64(field, &start) ? start : 0;
+}
+
+void process_kill(int64_t pid, int64_t start_time)
+{
+    if (pid < 2 || start_time == 0)
+        return;
+    /* The descriptor first: from then on the number cannot come to mean another process. */
+    AUTO_FD int fd = pidfd_open((pid_t)pid, 0);
+    if (fd >= 0 && process_start_time(pid) == start_time)
+        (void)pidfd_send_signal(fd, SIGKILL, NULL, 0);
+}
+
+/* ---- the host ---- */
+
+static bool usable_dir(const char *path)
+{
+    struct stat st;
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return false;
+    /* Somebody else's directory in /tmp would let them answer for our hands. */
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == geteuid() &&
+           (st.st_mode & 077) == 0 && access(path, W_OK) == 0;
+}
+
+static int choose_run_dir(struct host *h, struct err *err)
+{
+    enum { ROOM = BOX_SOCKET_MAX - 48 }; /* for a name in it */
+    if (h->run_dir[0]) {
+        int rc = fd_mkdirs(h->run_dir, 0700, err);
+        if (rc)
+            return rc;
+        if (strlen(h->run_dir) > ROOM)
+            return err_at(err, ERR_INVALID, "run_dir",
+                          "the runtime directory's path is longer than "
+                          "%d bytes: sockets would not fit",
+                          ROOM);
+        return usable_dir(h->run_dir)
+                   ? 0
+                   : err_at(err, ERR_INVALID, "run_dir",
+                            "%s must be a directory of ours with mode 0700", h->run_dir);
+    }
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+    for (int i = 0; i < 3; i++) {
+        int n = i == 0   ? snprintf(h->run_dir, sizeof h->run_dir, "%s/ostler", xdg ? xdg : "")
+                : i == 1 ? snprintf(h->run_dir, sizeof h->run_dir, "/run/ostler")
+                         : snprintf(h->run_dir, sizeof h->run_dir, "/tmp/ostler-%u",
+                                    (unsigned)geteuid());
+        if (i == 0 && (!xdg || xdg[0] != '/'))
+            continue;
+        if (n > 0 && n <= ROOM && usable_dir(h->run_dir))
+            return 0;
+    }
+    return err_set(err, ERR_IO,
+                   "no directory for sockets: set run_dir to one that only we can enter");
+}
+
+static int write_etc(struct host *h, struct err *err)
+{
+    static const char *const files[][2] = {
+        {"passwd",
+         "root:x:0:0:root:/root:/bin/bash\nagent:x:1000:1000:agent:/home/agent:/bin/bash\n"
+         "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"},
+        {"group", "root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n"},
+        {"hosts", "127.0.0.1 localhost sandbox\n::1 localhost\n"},
+        {"hostname", "sandbox\n"},
+        {"nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"},
+        {"resolv.conf", "# there is no network\n"},
+    };
+    snprintf(h->etc, sizeof h->etc, "%s/.etc", h->dir);
+    int rc = fd_mkdirs(h->etc, 0755, err);
+    for (size_t i = 0; i < COUNT_OF(files) && rc == 0; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s", h->etc, files[i][0]);
+        rc = fd_write_file_atomic(path, str_z(files[i][1]), 0644, err);
+        if (rc == 0 && chmod(path, 0644) < 0)
+            rc = err_sys(err, errno, "%s", path);
+    }
+    return rc;
+}
+
+int host_prepare(struct host *h, struct err *err)
+{
+    int rc = fd_mkdirs(h->dir, 0700, err);
+    if (rc == 0)
+        rc = choose_run_dir(h, err);
+    if (rc == 0)
+        rc = write_etc(h, err);
+    if (rc)
+        return rc;
+    AUTO_BUF struct buf id = BUF_INIT(256);
+    if (fd_read_file("/proc/sys/kernel/random/boot_id", &id, NULL) == 0)
+        (void)str_copyz(h->boot_id, sizeof h->boot_id, str_trim(buf_view(&id)));
+    return 0;
+}
+
+int host_tmpfile(const struct host *h, struct err *err)
+{
+    int fd = open(h->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        return fd;
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/.tmp-XXXXXX", h->dir);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0) {
+        (void)err_sys(err, errno, "%s", path);
+        return -1;
+    }
+    unlink(path);
+    return fd;
+}
+
+int host_seccomp(const struct host *h)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", h->seccomp);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}

@@ -1,0 +1,143 @@
+/* impl: what the parts of the sandbox module share; internal to sandbox/.
+ *
+ * Everything here belongs to the loop thread, except struct host, which is written once by the
+ * probe and then read by jobs on the worker pool, and the functions marked "worker".
+ */
+#ifndef OSTLER_SANDBOX_IMPL_H
+#define OSTLER_SANDBOX_IMPL_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "base/sm.h"
+#include "io/socket.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/recipe.h"
+#include "sandbox/sandbox.h"
+
+#include <limits.h>
+
+enum {
+    BOX_TICK_MS = 250,
+    BOX_START_MS = 15 * 1000, /* from the spawn to the hand's hello */
+    BOX_GRACE_MS = 5 * 1000,  /* how much later than a call's own timeout the server steps in */
+    BOX_PING_MS = 5 * 1000,
+    BOX_PONG_MS = 15 * 1000, /* a hand that is silent for so long is ended */
+    BOX_TEXT_MAX = 1024,
+    BOX_SOCKET_MAX = 104, /* sun_path has 108 */
+    UID_BASE = 700000,
+    UID_COUNT = 1 << 20,
+};
+
+/* What is fixed once the probe has run. */
+struct host {
+    char dir[PATH_MAX - 512], run_dir[BOX_SOCKET_MAX], hand[PATH_MAX], etc[PATH_MAX - 256];
+    struct sandbox_limits limits; /* filled in */
+    int64_t grace_ms;
+    bool root;
+    struct cgroups cg;
+    int seccomp; /* memfd */
+    char boot_id[64];
+};
+
+struct sandboxes {
+    struct loop *loop;
+    struct host host;
+    int64_t opened_us; /* wall clock */
+    struct sandbox_tier tier;
+    bool probed;
+    struct list on_probed; /* struct probed_cb */
+    struct list boxes;
+    struct map by_session; /* id -> struct box */
+    struct list files;     /* struct files: queues of workspace jobs */
+    struct probe *probe;   /* while it runs */
+    unsigned pending;      /* jobs and children that will still call back */
+    void (*closed)(void *arg);
+    void *closed_arg;
+    bool closing;
+};
+
+void sandboxes_job_began(struct sandboxes *s);
+void sandboxes_job_ended(struct sandboxes *s); /* may complete the close */
+
+/* ---- host.c: directories and the record of a sandbox ---- */
+
+/* The directories of one session. */
+struct session_paths {
+    char dir[PATH_MAX - 256];
+    char workspace[PATH_MAX], tmp[PATH_MAX], home[PATH_MAX], outputs[PATH_MAX];
+    char base[PATH_MAX]; /* bare git repository with the imported tree */
+    char meta[PATH_MAX];
+    uid_t uid; /* 0: ours */
+};
+void session_paths(const struct host *h, const char *session_id, struct session_paths *out);
+/* Makes what is missing, with the right owner. Worker. */
+int session_prepare(const struct session_paths *p, struct err *err) MUST_USE;
+
+/* sandbox.json: how the next server finds a hand again. */
+struct sandbox_record {
+    char boot_id[64];
+    char socket[BOX_SOCKET_MAX];
+    int64_t pid, start_time; /* of the hand, on the host; 0: not known */
+    int64_t generation;      /* sandboxes this session has had */
+};
+/* False when there is none, or it cannot be read. Worker. */
+bool record_read(const char *path, struct sandbox_record *out);
+int record_write(const char *path, const struct sandbox_record *r, struct err *err);
+/* Field 22 of /proc/PID/stat; 0 when there is no such process. */
+int64_t process_start_time(int64_t pid);
+/* SIGKILL, if the pid still is that process. */
+void process_kill(int64_t pid, int64_t start_time);
+/* Chooses and makes the runtime directory, the synthetic /etc, reads the boot id. Worker. */
+int host_prepare(struct host *h, struct err *err) MUST_USE;
+/* The filter with a file position of its own: bubblewrap reads it from where it is. */
+int host_seccomp(const struct host *h);
+/* A temporary file without a name below the data directory. Worker. */
+int host_tmpfile(const struct host *h, struct err *err) MUST_USE;
+
+/* ---- probe.c ---- */
+
+void probe_start(struct sandboxes *s);
+void probe_cancel(struct sandboxes *s);
+/* Like sandboxes_on_probed(), but calls back while the module is closing, too. */
+void probe_wait(struct sandboxes *s, void (*fn)(void *arg), void *arg);
+
+/* ---- settings.c: an environment's config ---- */
+
+enum { SETTINGS_VARIABLES = 256 };
+
+struct settings {
+    struct arena arena;
+    struct sandbox_limits limits;
+    const char *variables[SETTINGS_VARIABLES * 2 + 1];
+};
+/* Lenient: what cannot be used is left at its default (the API checked it when it was saved). */
+void settings_parse(struct settings *out, const struct sandbox_limits *defaults, struct str json);
+void settings_fini(struct settings *s);
+
+/* ---- box.c: one session's sandbox ---- */
+
+struct box;
+
+struct box *box_get(struct sandboxes *s, struct str session_id);
+void box_run(struct box *b, const struct tool_call *call,
+             void (*done)(void *arg, const struct tool_outcome *outcome), void *arg);
+void box_ack(struct box *b, struct str tool_use_id);
+void box_cancel(struct box *b, struct str tool_use_id);
+void box_idle(struct box *b);
+void box_destroy(struct box *b, bool wipe);
+void box_kick(struct box *b);  /* ticks soon, not now */
+void box_close(struct box *b); /* the server ends, the hand stays */
+void boxes_probed(struct sandboxes *s);
+
+/* ---- files.c, tar.c, paths.c: the workspace as files ---- */
+
+/* Checks a tar stream and writes it again as a plain one, with nothing in it but files, directories
+ * and links below its root. Worker. */
+int tar_sanitize(int in, int out, uint64_t max_bytes, struct err *err) MUST_USE;
+/* One directory as JSON, or one file's bytes, into `out`. No symbolic link leads out. Worker. */
+int path_list(const char *root, struct str path, int out, struct err *err) MUST_USE;
+int path_read(const char *root, struct str path, int out, struct err *err) MUST_USE;
+
+void files_close(struct sandboxes *s);
+
+#endif

@@ -1,0 +1,370 @@
+/* Finds out what works on this host by starting one sandbox with the hand's self-test in it. */
+#include "sandbox/impl.h"
+
+#include "base/fd.h"
+#include "json/json.h"
+#include "sandbox/seccomp.h"
+#include "sandbox/tree.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { PROBE_MS = 10 * 1000, PROBE_OUTPUT = 16384 };
+enum { FD_OUT = 1, FD_ERR = 2, FD_ARGS = 3, FD_SECCOMP = 4, PROBE_FDS = 5 };
+
+struct probed_cb {
+    struct list node;
+    struct loop_post post;
+    struct sandboxes *s;
+    bool ours; /* called even while closing: it has something to give back */
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+struct probe {
+    struct sandboxes *s;
+    struct loop_work work;
+    struct loop_child child;
+    struct loop_timer timer;
+    struct recipe recipe;
+    struct session_paths paths;
+    struct err err;
+    char name[64]; /* of the cgroup and the directory */
+    int out, errors;
+    bool spawned, cancelled;
+    unsigned open; /* handles that have not closed */
+};
+
+/* ---- on a worker ---- */
+
+static bool bwrap_is_there(void)
+{
+    const char *path = getenv("PATH");
+    struct str rest = str_z(path ? path : "/usr/bin:/bin");
+    while (str_some(rest)) {
+        struct str dir = str_split(&rest, ':');
+        char file[PATH_MAX];
+        snprintf(file, sizeof file, STR_FMT "/bwrap", STR_ARG(dir));
+        if (dir.len && access(file, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int check_programs(const struct host *h, struct err *err)
+{
+    if (!bwrap_is_there())
+        return err_set(err, ERR_UNAVAILABLE,
+                       "bubblewrap is not installed (Debian: apt-get install bubblewrap)");
+    struct stat st;
+    if (stat(h->hand, &st) < 0 || !S_ISREG(st.st_mode) || access(h->hand, X_OK) < 0)
+        return err_set(err, ERR_UNAVAILABLE,
+                       "the hand is not at %s: it is built beside ostler by 'make'", h->hand);
+    return 0;
+}
+
+static int build(struct probe *p, struct err *err)
+{
+    const struct host *h = &p->s->host;
+    char procs[CGROUP_DIRS][CGROUP_PATH + 128];
+    const char *joins[CGROUP_DIRS];
+    size_t njoins = cgroup_procs(&h->cg, p->name, procs);
+    for (size_t i = 0; i < njoins; i++)
+        joins[i] = procs[i];
+    struct recipe_how how = {
+        .launcher = h->hand,
+        .etc = h->etc,
+        .uid = p->paths.uid,
+        .mounts = {{h->hand, "/run/hand", false}, {p->paths.workspace, "/workspace", true}},
+        .nmounts = 2,
+        .joins = joins,
+        .njoins = njoins,
+        .command = (const char *const[]){"/run/hand", "--selftest", NULL},
+        .args_fd = FD_ARGS,
+        .seccomp_fd = FD_SECCOMP,
+        .info_fd = -1,
+        .pid1 = true,
+        .die_with_server = true,
+    };
+    return recipe_build(&p->recipe, &how, err);
+}
+
+static int prepare(struct probe *p, struct err *err)
+{
+    struct host *h = &p->s->host;
+    int rc = check_programs(h, err);
+    if (rc == 0)
+        rc = host_prepare(h, err);
+    if (rc == 0)
+        rc = seccomp_make(&h->seccomp, err);
+    if (rc)
+        return rc;
+    cgroups_detect(&h->cg);
+    session_paths(h, p->name, &p->paths);
+    rc = session_prepare(&p->paths, err);
+    if (rc == 0 && h->cg.kind != CGROUP_NONE)
+        rc = cgroup_make(&h->cg, p->name, &(struct cgroup_limits){256, 64, 1}, err);
+    p->out = memfd_create("probe-out", MFD_CLOEXEC);
+    p->errors = memfd_create("probe-err", MFD_CLOEXEC);
+    if (rc == 0 && (p->out < 0 || p->errors < 0))
+        rc = err_sys(err, errno, "memfd");
+    return rc ? rc : build(p, err);
+}
+
+static void prepare_work(struct loop_work *w)
+{
+    struct probe *p = CONTAINER_OF(w, struct probe, work);
+    prepare(p, &p->err);
+}
+
+static void clean_work(struct loop_work *w)
+{
+    struct probe *p = CONTAINER_OF(w, struct probe, work);
+    cgroup_remove(&p->s->host.cg, p->name);
+    if (p->paths.dir[0])
+        tree_remove(p->paths.dir, NULL);
+}
+
+/* ---- the verdict ---- */
+
+static struct str read_back(int fd, char *text, size_t cap)
+{
+    ssize_t n = fd < 0 ? -1 : pread(fd, text, cap, 0);
+    return str_trim(str_n(text, n > 0 ? (size_t)n : 0));
+}
+
+/* What an operator can do about it, recognised by what bubblewrap said. */
+static const char *remedy(struct str said)
+{
+    static const struct {
+        const char *sign, *text;
+    } known[] = {
+        {"uid map", "; allow unprivileged user namespaces (sysctl "
+                    "kernel.apparmor_restrict_unprivileged_userns=0), or run as root"},
+        {"new namespace", "; allow unprivileged user namespaces (sysctl "
+                          "kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0); in a "
+                          "container start it with its seccomp profile unconfined"},
+        {"mount proc", "; in a container start it with unmasked /proc (systempaths=unconfined)"},
+        {"pivot_root", "; the container must allow mounts"},
+        {"Unknown option", "; bubblewrap 0.8 or later is needed"},
+    };
+    for (size_t i = 0; i < COUNT_OF(known); i++)
+        if (str_find(said, str_z(known[i].sign)) >= 0)
+            return known[i].text;
+    return "";
+}
+
+static int64_t number(const struct json *doc, const char *key)
+{
+    int64_t n = -1;
+    return json_i64(json_get(doc, key), &n) ? n : -1;
+}
+
+static const char *broken_promise(const struct json *doc)
+{
+    if (number(doc, "pid") != 1 || number(doc, "uid") != 1000)
+        return "it has no process namespace of its own";
+    if (number(doc, "seccomp") != 2)
+        return "no seccomp filter is in force";
+    if (number(doc, "capabilities") != 0 || number(doc, "no_new_privs") != 1)
+        return "it could gain privileges";
+    if (json_is_true(json_get(doc, "can_unshare")))
+        return "it can make user namespaces";
+    if (json_is_true(json_get(doc, "can_write_system")))
+        return "it can write to the system's directories";
+    return NULL;
+}
+
+static void set_reason(struct sandbox_tier *t, const char *text)
+{
+    (void)str_copyz(t->reason, sizeof t->reason, str_utf8_take(str_z(text), sizeof t->reason - 1));
+}
+
+static void judge(struct probe *p, int status)
+{
+    struct sandbox_tier *t = &p->s->tier;
+    char text[PROBE_OUTPUT];
+    struct str said = read_back(p->errors, text, sizeof text);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        struct str line = said;
+        line = str_split(&line, '\n');
+        snprintf(t->reason, sizeof t->reason, "a sandbox cannot be started: " STR_FMT "%s",
+                 STR_ARG(line.len ? str_take(line, 100) : STR("it took too long")), remedy(said));
+        return;
+    }
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 1 << 20);
+    const struct json *doc;
+    said = read_back(p->out, text, sizeof text);
+    if (json_parse(&a, said, 0, &doc, NULL) != 0) {
+        set_reason(t, "the self-test in the sandbox gave no answer");
+        return;
+    }
+    const char *broken = broken_promise(doc);
+    if (broken) {
+        snprintf(t->reason, sizeof t->reason, "a sandbox starts, but %s", broken);
+        return;
+    }
+    t->ok = true;
+    t->name = p->s->host.root ? "bwrap-root" : "bwrap-rootless";
+    t->seccomp = true;
+    t->landlock_abi = (int)number(doc, "landlock_abi");
+    t->landlock = t->landlock_abi > 0;
+    if (p->s->host.cg.kind == CGROUP_NONE)
+        set_reason(t, p->s->host.cg.reason);
+    else if (!t->landlock)
+        set_reason(t,
+                   "the kernel has no Landlock (lsm=...,landlock): the mounts alone bound files");
+}
+
+/* ---- on the loop ---- */
+
+static void call_back(struct loop_post *post)
+{
+    struct probed_cb *cb = CONTAINER_OF(post, struct probed_cb, post);
+    struct sandboxes *s = cb->s;
+    if (cb->ours || !s->closing)
+        cb->fn(cb->arg);
+    mem_free(cb);
+    sandboxes_job_ended(s);
+}
+
+static void finished(struct probe *p)
+{
+    struct sandboxes *s = p->s;
+    s->probe = NULL;
+    recipe_fini(&p->recipe);
+    fd_close(p->out);
+    fd_close(p->errors);
+    mem_free(p);
+    static const char *const limits[] = {"rlimits", "cgroup-v1", "cgroup-v2"};
+    s->tier.limits = limits[s->host.cg.kind];
+    s->probed = true;
+    boxes_probed(s);
+    struct list *node;
+    while ((node = list_pop(&s->on_probed))) {
+        struct probed_cb *cb = LIST_ENTRY(node, struct probed_cb, node);
+        loop_post(s->loop, &cb->post, call_back);
+    }
+    sandboxes_job_ended(s);
+}
+
+static void one_closed(struct probe *p)
+{
+    if (--p->open == 0)
+        finished(p);
+}
+
+static void cleaned(struct loop_work *w)
+{
+    one_closed(CONTAINER_OF(w, struct probe, work));
+}
+
+static void timer_closed(struct loop_timer *t)
+{
+    one_closed(CONTAINER_OF(t, struct probe, timer));
+}
+
+static void child_closed(struct loop_child *c)
+{
+    one_closed(CONTAINER_OF(c, struct probe, child));
+}
+
+static void clean_up(struct probe *p)
+{
+    p->open = 2 + p->spawned;
+    loop_timer_close(&p->timer, timer_closed);
+    if (p->spawned)
+        loop_child_close(&p->child, child_closed);
+    loop_work(p->s->loop, &p->work, clean_work, cleaned);
+}
+
+static void on_exit_of_probe(struct loop_child *c, int status)
+{
+    struct probe *p = CONTAINER_OF(c, struct probe, child);
+    judge(p, status);
+    clean_up(p);
+}
+
+static void on_timeout(struct loop_timer *t)
+{
+    struct probe *p = CONTAINER_OF(t, struct probe, timer);
+    (void)loop_child_kill(&p->child, SIGKILL);
+}
+
+static void prepared(struct loop_work *w)
+{
+    struct probe *p = CONTAINER_OF(w, struct probe, work);
+    struct sandbox_tier *t = &p->s->tier;
+    if (p->err.code || p->cancelled) {
+        set_reason(t, p->err.code ? p->err.msg : "closed");
+        clean_up(p);
+        return;
+    }
+    AUTO_FD int filter = host_seccomp(&p->s->host);
+    int fds[PROBE_FDS] = {-1, p->out, p->errors, p->recipe.args, filter};
+    struct loop_spawn how = {
+        .file = p->recipe.argv[0], .argv = p->recipe.argv, .fds = fds, .nfds = PROBE_FDS};
+    int rc = loop_spawn(p->s->loop, &p->child, &how, on_exit_of_probe, &p->err);
+    if (rc) {
+        set_reason(t, p->err.msg);
+        clean_up(p);
+        return;
+    }
+    p->spawned = true;
+    loop_timer_start(&p->timer, PROBE_MS, on_timeout);
+}
+
+void probe_start(struct sandboxes *s)
+{
+    struct probe *p = mem_zalloc(sizeof *p);
+    p->s = s;
+    p->out = p->errors = -1;
+    p->recipe.args = -1;
+    arena_init(&p->recipe.arena, 1);
+    snprintf(p->name, sizeof p->name, ".probe-%d", (int)getpid());
+    s->probe = p;
+    s->tier = (struct sandbox_tier){.name = "none", .limits = "rlimits"};
+    loop_timer_init(s->loop, &p->timer);
+    sandboxes_job_began(s);
+    loop_work(s->loop, &p->work, prepare_work, prepared);
+}
+
+void probe_cancel(struct sandboxes *s)
+{
+    if (!s->probe)
+        return;
+    s->probe->cancelled = true;
+    if (s->probe->spawned)
+        (void)loop_child_kill(&s->probe->child, SIGKILL);
+}
+
+static void when_probed(struct sandboxes *s, bool ours, void (*fn)(void *arg), void *arg)
+{
+    struct probed_cb *cb = mem_zalloc(sizeof *cb);
+    cb->s = s;
+    cb->ours = ours;
+    cb->fn = fn;
+    cb->arg = arg;
+    sandboxes_job_began(s);
+    if (s->probed)
+        loop_post(s->loop, &cb->post, call_back);
+    else
+        list_push(&s->on_probed, &cb->node);
+}
+
+void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg)
+{
+    when_probed(s, false, fn, arg);
+}
+
+void probe_wait(struct sandboxes *s, void (*fn)(void *arg), void *arg)
+{
+    when_probed(s, true, fn, arg);
+}

@@ -1,0 +1,48 @@
+/* recipe: a sandbox as data: what it sees, what it may write, what it starts; turned into the
+ * command line of the launcher and the arguments of bubblewrap.
+ *
+ * Built by one thread, used once, freed by recipe_fini(). Bubblewrap's arguments travel in a memfd,
+ * so that variables do not show in the host's process list.
+ */
+#ifndef OSTLER_SANDBOX_RECIPE_H
+#define OSTLER_SANDBOX_RECIPE_H
+
+#include "base/arena.h"
+
+#include <sys/types.h>
+
+enum { RECIPE_ARGV = 96, RECIPE_MOUNTS = 12 };
+
+struct recipe_mount {
+    const char *host, *inside;
+    bool writable;
+};
+
+struct recipe_how {
+    const char *launcher; /* the hand's executable */
+    const char *etc;      /* directory with the synthetic passwd, group, ... */
+    uid_t uid;            /* run as; 0: as ourselves */
+    struct recipe_mount mounts[RECIPE_MOUNTS];
+    size_t nmounts;
+    const char *const *joins; /* cgroup.procs files */
+    size_t njoins;
+    const char *const *variables; /* name, value, ..., NULL */
+    const char *const *command;   /* NULL-terminated */
+    const char *chdir;
+    int64_t file_mb, cpu_seconds, memory_mb; /* rlimits; 0: none */
+    int args_fd, seccomp_fd, info_fd;        /* numbers in the child; info_fd -1: none */
+    bool pid1;                               /* the command is pid 1 itself */
+    bool die_with_server;
+};
+
+struct recipe {
+    struct arena arena;
+    const char *argv[RECIPE_ARGV];
+    size_t n;
+    int args; /* memfd: what the child gets as args_fd */
+};
+
+int recipe_build(struct recipe *r, const struct recipe_how *how, struct err *err) MUST_USE;
+void recipe_fini(struct recipe *r);
+
+#endif

@@ -1,0 +1,262 @@
+/* Opening and closing the module, and the port that the engine sees. */
+#include "sandbox/box.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "sandbox/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- open ---- */
+
+static int64_t or_default(int64_t n, int64_t fallback)
+{
+    return n > 0 ? n : fallback;
+}
+
+static void fill_limits(struct sandbox_limits *to, const struct sandbox_limits *from)
+{
+    to->pids = or_default(from->pids, LIMIT_SANDBOX_PIDS);
+    to->memory_mb = or_default(from->memory_mb, LIMIT_SANDBOX_MEMORY_MB);
+    to->cpus = or_default(from->cpus, LIMIT_SANDBOX_CPUS);
+    to->file_mb = or_default(from->file_mb, LIMIT_SANDBOX_FILE_MB);
+    to->disk_mb = or_default(from->disk_mb, LIMIT_SANDBOX_DISK_MB);
+}
+
+static int find_hand(const char *given, char out[PATH_MAX], struct err *err)
+{
+    char self[PATH_MAX];
+    ssize_t n = given ? 0 : readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0)
+        return err_sys(err, errno, "/proc/self/exe");
+    self[n] = '\0';
+    int len = given ? snprintf(out, PATH_MAX, "%s", given)
+                    : snprintf(out, PATH_MAX, "%s/hand", dirname(self));
+    return len < PATH_MAX ? 0 : err_set(err, ERR_INVALID, "the path of the hand is too long");
+}
+
+/* Paths go to programs that run elsewhere: absolute ones. */
+static int absolute(const char *path, char *out, size_t cap, struct err *err)
+{
+    char here[PATH_MAX];
+    if (path[0] != '/' && !getcwd(here, sizeof here))
+        return err_sys(err, errno, "the working directory");
+    int n =
+        path[0] == '/' ? snprintf(out, cap, "%s", path) : snprintf(out, cap, "%s/%s", here, path);
+    return n >= 0 && (size_t)n < cap
+               ? 0
+               : err_set(err, ERR_INVALID, "the data directory's path is too long");
+}
+
+static int fill_host(struct host *h, const struct sandbox_config *cfg, struct err *err)
+{
+    char hand[PATH_MAX];
+    h->seccomp = -1;
+    h->root = geteuid() == 0;
+    h->grace_ms = or_default(cfg->grace_ms, LIMIT_HAND_GRACE_MS);
+    fill_limits(&h->limits, &cfg->limits);
+    int rc = absolute(cfg->dir, h->dir, sizeof h->dir, err);
+    if (rc == 0)
+        rc = find_hand(cfg->hand, hand, err);
+    if (rc == 0)
+        rc = absolute(hand, h->hand, sizeof h->hand, err);
+    if (rc == 0 && cfg->run_dir)
+        rc = absolute(cfg->run_dir, h->run_dir, sizeof h->run_dir, err);
+    return rc;
+}
+
+int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sandboxes **out,
+                   struct err *err)
+{
+    struct sandboxes *s = mem_zalloc(sizeof *s);
+    s->loop = l;
+    s->opened_us = clock_unix_us();
+    list_init(&s->on_probed);
+    list_init(&s->boxes);
+    list_init(&s->files);
+    int rc = fill_host(&s->host, cfg, err);
+    if (rc) {
+        mem_free(s);
+        return rc;
+    }
+    *out = s;
+    probe_start(s);
+    return 0;
+}
+
+const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s)
+{
+    return s->probed ? &s->tier : NULL;
+}
+
+/* ---- close ---- */
+
+void sandboxes_job_began(struct sandboxes *s)
+{
+    s->pending++;
+}
+
+void sandboxes_job_ended(struct sandboxes *s)
+{
+    if (--s->pending || !s->closing)
+        return;
+    void (*closed)(void *) = s->closed;
+    void *arg = s->closed_arg;
+    map_fini(&s->by_session);
+    fd_close(s->host.seccomp);
+    mem_free(s);
+    if (closed)
+        closed(arg);
+}
+
+struct closing {
+    struct loop_post post;
+    struct sandboxes *s;
+};
+
+static void close_posted(struct loop_post *post)
+{
+    struct closing *c = CONTAINER_OF(post, struct closing, post);
+    struct sandboxes *s = c->s;
+    mem_free(c);
+    sandboxes_job_ended(s);
+}
+
+void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg)
+{
+    s->closing = true;
+    s->closed = closed;
+    s->closed_arg = arg;
+    probe_cancel(s);
+    files_close(s);
+    list_for_each_safe (it, &s->boxes)
+        box_close(LIST_ENTRY(it, struct box, node));
+    /* Never inside this call, even when there is nothing to wait for. */
+    struct closing *c = mem_zalloc(sizeof *c);
+    c->s = s;
+    sandboxes_job_began(s);
+    loop_post(s->loop, &c->post, close_posted);
+}
+
+/* ---- the port ---- */
+
+static void port_run(void *self, const struct tool_call *call,
+                     void (*done)(void *arg, const struct tool_outcome *outcome), void *arg)
+{
+    box_run(box_get(self, call->session_id), call, done, arg);
+}
+
+static void port_ack(void *self, struct str session_id, struct str tool_use_id)
+{
+    struct box *b = box_find(self, session_id);
+    if (b)
+        box_ack(b, tool_use_id);
+}
+
+static void port_cancel(void *self, struct str session_id, struct str tool_use_id)
+{
+    struct box *b = box_find(self, session_id);
+    if (b)
+        box_cancel(b, tool_use_id);
+}
+
+static void port_idle(void *self, struct str session_id)
+{
+    struct box *b = box_find(self, session_id);
+    if (b)
+        box_idle(b);
+}
+
+static void port_destroy(void *self, struct str session_id, bool wipe)
+{
+    box_destroy(box_get(self, session_id), wipe);
+}
+
+struct sandbox_port sandboxes_port(struct sandboxes *s)
+{
+    return (struct sandbox_port){.self = s,
+                                 .run = port_run,
+                                 .ack = port_ack,
+                                 .cancel = port_cancel,
+                                 .idle = port_idle,
+                                 .destroy = port_destroy};
+}
+
+/* ---- sweep ---- */
+
+struct sweep {
+    struct loop_work work;
+    struct sandboxes *s;
+    struct id *keep;
+    size_t nkeep;
+    struct id *gone;
+    size_t ngone;
+};
+
+static bool is_kept(const struct sweep *w, const char *name)
+{
+    for (size_t i = 0; i < w->nkeep; i++)
+        if (str_eq(id_str(&w->keep[i]), str_z(name)))
+            return true;
+    return false;
+}
+
+static void sweep_work(struct loop_work *work)
+{
+    struct sweep *w = CONTAINER_OF(work, struct sweep, work);
+    DIR *d = opendir(w->s->host.dir);
+    struct dirent *e;
+    size_t cap = 0;
+    while (d && (e = readdir(d))) {
+        struct stat st;
+        if (e->d_name[0] == '.' || strlen(e->d_name) >= ID_MAX || is_kept(w, e->d_name))
+            continue;
+        /* One that came after the list was made belongs to a session that is not in it. */
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            (int64_t)st.st_ctim.tv_sec * 1000000 + st.st_ctim.tv_nsec / 1000 >= w->s->opened_us)
+            continue;
+        if (w->ngone == cap) {
+            cap = cap ? cap * 2 : 64;
+            w->gone = mem_realloc(w->gone, cap * sizeof *w->gone);
+        }
+        w->gone[w->ngone++] = id_from(str_z(e->d_name));
+    }
+    if (d)
+        closedir(d);
+}
+
+static void swept(struct loop_work *work)
+{
+    struct sweep *w = CONTAINER_OF(work, struct sweep, work);
+    struct sandboxes *s = w->s;
+    for (size_t i = 0; i < w->ngone && !s->closing; i++) {
+        if (box_find(s, id_str(&w->gone[i])))
+            continue;
+        log_line(LOG_INFO, "removing what a deleted session left", "session", w->gone[i].z, NULL);
+        box_destroy(box_get(s, id_str(&w->gone[i])), true);
+    }
+    mem_free(w->keep);
+    mem_free(w->gone);
+    mem_free(w);
+    sandboxes_job_ended(s);
+}
+
+void sandboxes_sweep(struct sandboxes *s, const struct id *sessions, size_t n)
+{
+    struct sweep *w = mem_zalloc(sizeof *w);
+    w->s = s;
+    w->nkeep = n;
+    w->keep = mem_alloc((n + 1) * sizeof *w->keep);
+    if (n)
+        memcpy(w->keep, sessions, n * sizeof *w->keep);
+    sandboxes_job_began(s);
+    loop_work(s->loop, &w->work, sweep_work, swept);
+}

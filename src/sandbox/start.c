@@ -1,0 +1,153 @@
+/* Provisioning: everything a new sandbox needs, prepared on the worker pool. */
+#include "sandbox/box.h"
+
+#include "base/fd.h"
+#include "json/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int listen_at(const char *path, int *ret_fd, struct err *err)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (!str_copyz(a.sun_path, sizeof a.sun_path, str_z(path)))
+        return err_set(err, ERR_INVALID, "the socket's path is too long: %s", path);
+    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_sys(err, errno, "socket");
+    unlink(path);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || chmod(path, 0600) < 0 || listen(fd, 4) < 0)
+        return err_sys(err, errno, "%s", path);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int build(struct box *b, struct start *st, const struct settings *settings,
+                 const struct session_paths *p, struct err *err)
+{
+    const struct host *h = &b->s->host;
+    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32];
+    const char *joins[CGROUP_DIRS];
+    size_t njoins = cgroup_procs(&h->cg, b->id.z, procs);
+    for (size_t i = 0; i < njoins; i++)
+        joins[i] = procs[i];
+    snprintf(fd, sizeof fd, "%d", START_FD_LISTEN);
+    snprintf(grace, sizeof grace, "%" PRId64, h->grace_ms);
+    snprintf(pids, sizeof pids, "%" PRId64, st->limits.pids);
+    snprintf(memory, sizeof memory, "%" PRId64, st->limits.memory_mb);
+    /* Where no cgroup counts, the hand does. */
+    const char *command[] = {"/run/hand",
+                             "--fd",
+                             fd,
+                             "--grace-ms",
+                             grace,
+                             "--landlock",
+                             h->cg.kind == CGROUP_NONE ? "--pids" : NULL,
+                             pids,
+                             "--memory-mb",
+                             memory,
+                             NULL};
+    struct recipe_how how = {
+        .launcher = h->hand,
+        .etc = h->etc,
+        .uid = p->uid,
+        .mounts = {{h->hand, "/run/hand", false},
+                   {p->workspace, "/workspace", true},
+                   {p->tmp, "/tmp", true},
+                   {p->home, "/home/agent", true},
+                   {p->outputs, "/mnt/session/outputs", true}},
+        .nmounts = 5,
+        .joins = joins,
+        .njoins = njoins,
+        .variables = settings->variables,
+        .command = command,
+        .chdir = "/workspace",
+        .file_mb = st->limits.file_mb,
+        .args_fd = START_FD_ARGS,
+        .seccomp_fd = START_FD_SECCOMP,
+        .info_fd = START_FD_INFO,
+        .pid1 = true,
+    };
+    return recipe_build(&st->recipe, &how, err);
+}
+
+static int make_cgroup(struct box *b, const struct start *st, struct err *err)
+{
+    const struct host *h = &b->s->host;
+    if (h->cg.kind == CGROUP_NONE)
+        return 0;
+    /* The hand itself and bubblewrap's watcher are not the agent's processes. */
+    struct cgroup_limits l = {st->limits.memory_mb, st->limits.pids + 2, st->limits.cpus};
+    return cgroup_make(&h->cg, b->id.z, &l, err);
+}
+
+int start_prepare(struct box *b, struct start *st, struct err *err)
+{
+    const struct host *h = &b->s->host;
+    *st = (struct start){.listen = -1, .info = -1, .errors = -1, .filled = true};
+    st->recipe.args = -1;
+    struct session_paths p;
+    session_paths(h, b->id.z, &p);
+    struct settings settings;
+    settings_parse(&settings, &h->limits, str_z(b->environment));
+    st->limits = settings.limits;
+    int rc = session_prepare(&p, err);
+    struct sandbox_record old;
+    if (rc == 0 && record_read(p.meta, &old))
+        st->record.generation = old.generation;
+    st->record.generation++;
+    memcpy(st->record.boot_id, h->boot_id, sizeof st->record.boot_id);
+    char socket_path[sizeof h->run_dir + ID_MAX + 2];
+    snprintf(socket_path, sizeof socket_path, "%s/%s", h->run_dir, b->id.z);
+    if (rc == 0 && !str_copyz(st->record.socket, sizeof st->record.socket, str_z(socket_path)))
+        rc = err_set(err, ERR_INVALID, "the runtime directory's path is too long");
+    if (rc == 0)
+        rc = make_cgroup(b, st, err);
+    /* Before anything can be dispatched: the next server must see that this hand was not the first.
+     */
+    if (rc == 0)
+        rc = record_write(p.meta, &st->record, err);
+    if (rc == 0)
+        rc = listen_at(st->record.socket, &st->listen, err);
+    if (rc == 0 && ((st->info = memfd_create("info", MFD_CLOEXEC)) < 0 ||
+                    (st->errors = memfd_create("errors", MFD_CLOEXEC)) < 0))
+        rc = err_sys(err, errno, "memfd");
+    if (rc == 0)
+        rc = build(b, st, &settings, &p, err);
+    settings_fini(&settings);
+    return rc;
+}
+
+void start_fini(struct start *st)
+{
+    if (!st->filled)
+        return;
+    fd_close(TAKE_FD(st->listen));
+    fd_close(TAKE_FD(st->info));
+    fd_close(TAKE_FD(st->errors));
+    recipe_fini(&st->recipe);
+    st->filled = false;
+}
+
+int64_t box_child_pid(const struct box *b)
+{
+    char text[512];
+    ssize_t n = b->info < 0 ? -1 : pread(b->info, text, sizeof text, 0);
+    if (n <= 0)
+        return 0;
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 65536);
+    const struct json *doc;
+    int64_t pid = 0;
+    if (json_parse(&a, str_n(text, (size_t)n), 0, &doc, NULL) != 0 ||
+        !json_i64(json_get(doc, "child-pid"), &pid))
+        return 0;
+    return pid;
+}

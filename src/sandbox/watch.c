@@ -1,0 +1,210 @@
+/* While calls run: limits that were hit, hands that do not answer, calls that do not end.
+ *
+ * Every 250 ms a job reads the cgroup's counters and how full the disk is. A counter that rose ends
+ * the calls that run, with the reason; so does the directories' size. */
+#include "sandbox/box.h"
+
+#include "sandbox/tree.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/statvfs.h>
+
+#define DISK_SLACK ((uint64_t)16 << 20)
+
+/* A sample outlives its box if need be. */
+struct watch {
+    struct loop_work work;
+    struct sandboxes *s;
+    struct box *box; /* NULL: gone */
+    struct id id;
+    struct cgroup_counters counters;
+    uint64_t limit, used, free_then, free_now;
+    bool measure; /* the directories must be measured */
+};
+
+static uint64_t free_bytes(const char *dir)
+{
+    struct statvfs v;
+    return statvfs(dir, &v) == 0 ? (uint64_t)v.f_bfree * v.f_frsize : 0;
+}
+
+static uint64_t measure(const struct session_paths *p)
+{
+    return tree_usage(p->workspace) + tree_usage(p->tmp) + tree_usage(p->home) +
+           tree_usage(p->outputs);
+}
+
+/* Walking the directories four times a second would cost too much. What the file system lost since
+ * they were last measured bounds how much they have grown, whoever wrote it. */
+static void sample_work(struct loop_work *w)
+{
+    struct watch *m = CONTAINER_OF(w, struct watch, work);
+    struct session_paths p;
+    session_paths(&m->s->host, m->id.z, &p);
+    cgroup_read(&m->s->host.cg, m->id.z, &m->counters);
+    m->free_now = free_bytes(p.workspace);
+    uint64_t lost = m->free_then > m->free_now ? m->free_then - m->free_now : 0;
+    m->measure = m->measure || m->used + lost > m->limit;
+    if (m->measure)
+        m->used = measure(&p);
+}
+
+static void hit(struct box *b, const char *reason, const char *message)
+{
+    if (b->limit_sent)
+        return;
+    b->limit_sent = true;
+    box_send_op(b, "limit", NULL, reason, message);
+}
+
+static const char *oom_text(const struct box *b, char text[160])
+{
+    snprintf(text, 160,
+             "the sandbox ran out of memory and a process was killed; the limit is %" PRId64 " MB",
+             b->limits.memory_mb);
+    return text;
+}
+
+static const char *pids_text(const struct box *b, char text[160])
+{
+    snprintf(text, 160, "the sandbox reached its limit of %" PRId64 " processes", b->limits.pids);
+    return text;
+}
+
+static void check_counters(struct box *b, const struct cgroup_counters *now)
+{
+    char text[160];
+    bool oom = now->oom_kills > b->seen.oom_kills, pids = now->pids_hits > b->seen.pids_hits;
+    b->seen = *now;
+    if (oom)
+        hit(b, "out_of_memory", oom_text(b, text));
+    else if (pids)
+        hit(b, "pids", pids_text(b, text));
+}
+
+static void check_disk(struct box *b, const struct watch *m)
+{
+    uint64_t limit = (uint64_t)b->limits.disk_mb << 20;
+    if (!m->measure)
+        return;
+    if (!b->disk_known)
+        b->disk_start = m->used;
+    b->disk_known = true;
+    b->disk_used = m->used;
+    b->disk_free = m->free_now;
+    /* A sandbox that was full before may still be cleaned up. */
+    if (m->used <= limit || m->used <= b->disk_start + DISK_SLACK)
+        return;
+    char text[160];
+    snprintf(text, sizeof text,
+             "the sandbox's files take %" PRIu64 " MB; the limit is %" PRId64
+             " MB. Delete what is not needed",
+             m->used >> 20, b->limits.disk_mb);
+    hit(b, "disk", text);
+}
+
+static void sampled(struct loop_work *w)
+{
+    struct watch *m = CONTAINER_OF(w, struct watch, work);
+    struct sandboxes *s = m->s;
+    struct box *b = m->box;
+    if (b) {
+        b->watch = NULL;
+        if (sm_state(&b->sm) == BOX_UP && b->busy) {
+            check_counters(b, &m->counters);
+            check_disk(b, m);
+        }
+    }
+    mem_free(m);
+    sandboxes_job_ended(s);
+}
+
+static void sample(struct box *b)
+{
+    if (b->watch)
+        return;
+    struct watch *m = mem_zalloc(sizeof *m);
+    m->s = b->s;
+    m->box = b;
+    m->id = b->id;
+    m->limit = (uint64_t)b->limits.disk_mb << 20;
+    m->used = b->disk_used;
+    m->free_then = b->disk_free;
+    m->measure = !b->disk_known;
+    b->watch = m;
+    sandboxes_job_began(b->s);
+    loop_work(b->s->loop, &m->work, sample_work, sampled);
+}
+
+void watch_orphan(struct box *b)
+{
+    if (b->watch)
+        b->watch->box = NULL;
+    b->watch = NULL;
+}
+
+/* ---- time ---- */
+
+static bool overdue(struct box *b, int64_t now_ms)
+{
+    list_for_each (it, &b->calls) {
+        struct box_call *c = LIST_ENTRY(it, struct box_call, node);
+        if (c->asked && c->deadline_ms && now_ms > c->deadline_ms)
+            return true;
+    }
+    return now_ms - b->last_pong_ms > BOX_PONG_MS;
+}
+
+static void on_tick(struct loop_timer *t)
+{
+    struct box *b = CONTAINER_OF(t, struct box, ticker);
+    int64_t now_ms = loop_now_ms(b->s->loop);
+    if (sm_state(&b->sm) != BOX_UP || !b->busy)
+        return;
+    if (overdue(b, now_ms)) {
+        box_lost(b, "sandbox_lost");
+        return;
+    }
+    if (now_ms - b->last_ping_ms > BOX_PING_MS) {
+        b->last_ping_ms = now_ms;
+        box_send_op(b, "ping", NULL, NULL, NULL);
+    }
+    sample(b);
+    loop_timer_start(&b->ticker, BOX_TICK_MS, on_tick);
+}
+
+void watch_update(struct box *b)
+{
+    bool busy = !list_empty(&b->calls);
+    if (list_empty(&b->calls))
+        b->limit_sent = false;
+    if (busy == b->busy)
+        return;
+    b->busy = busy;
+    if (!busy) {
+        loop_timer_stop(&b->ticker);
+        return;
+    }
+    /* Two small reads of kernel memory, here and not in a job: what rose while nothing ran is not
+     * this call's doing, and what rises from now on is. */
+    cgroup_read(&b->s->host.cg, b->id.z, &b->seen);
+    b->disk_start = b->disk_used;
+    b->last_pong_ms = b->last_ping_ms = loop_now_ms(b->s->loop);
+    loop_timer_start(&b->ticker, BOX_TICK_MS, on_tick);
+}
+
+const char *watch_explain(struct box *b, struct buf *text)
+{
+    struct cgroup_counters now;
+    char said[160];
+    cgroup_read(&b->s->host.cg, b->id.z, &now);
+    const char *reason = now.oom_kills > b->seen.oom_kills   ? "out_of_memory"
+                         : now.pids_hits > b->seen.pids_hits ? "pids"
+                                                             : NULL;
+    b->seen = now;
+    if (reason)
+        buf_printf(text, "%s[%s]", text->len ? "\n" : "",
+                   reason[0] == 'o' ? oom_text(b, said) : pids_text(b, said));
+    return reason;
+}

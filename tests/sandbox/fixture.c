@@ -1,0 +1,249 @@
+#include "fixture.h"
+
+#include "base/fd.h"
+#include "json/writer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const char *fixture_hand;
+
+static void never(struct loop_timer *t)
+{
+    (void)t;
+}
+
+static void stop(void *arg)
+{
+    struct fixture *f = arg;
+    loop_stop(f->loop);
+}
+
+static void open_module(struct fixture *f)
+{
+    struct err err = {.code = 0};
+    f->loop = loop_new();
+    /* Posts alone do not keep a loop running; in a server something else always does. */
+    loop_timer_init(f->loop, &f->alive);
+    loop_timer_start(&f->alive, 3600 * 1000, never);
+    assert_int_equal(sandboxes_open(f->loop, &f->cfg, &f->s, &err), 0);
+    f->port = sandboxes_port(f->s);
+    sandboxes_on_probed(f->s, stop, f);
+    loop_run(f->loop);
+    assert_non_null(sandboxes_tier(f->s));
+}
+
+static void close_module(struct fixture *f)
+{
+    sandboxes_close(f->s, stop, f);
+    loop_run(f->loop);
+    loop_timer_close(&f->alive, NULL);
+    loop_run(f->loop);
+    loop_free(f->loop);
+}
+
+void fixture_open(struct fixture *f, const struct sandbox_limits *limits)
+{
+    *f = (struct fixture){.next = 1};
+    snprintf(f->dir, sizeof f->dir, "/tmp/ostler-sandbox-XXXXXX");
+    assert_non_null(
+        mkdtemp(f->dir)); /* mode 0700: as root, not to be passed by the sandbox's user */
+    snprintf(f->data, sizeof f->data, "%s/data", f->dir);
+    snprintf(f->run, sizeof f->run, "%s/run", f->dir);
+    f->cfg = (struct sandbox_config){.dir = f->data, .run_dir = f->run, .hand = fixture_hand};
+    if (limits)
+        f->cfg.limits = *limits;
+    open_module(f);
+}
+
+void fixture_restart(struct fixture *f)
+{
+    close_module(f);
+    open_module(f);
+}
+
+static void remove_tree(const char *dir)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl("/bin/rm", "rm", "-rf", dir, (char *)NULL);
+        _exit(127);
+    }
+    waitpid(pid, NULL, 0);
+}
+
+void fixture_close(struct fixture *f)
+{
+    /* Everything that was started ends with its session. */
+    sandboxes_sweep(f->s, NULL, 0);
+    close_module(f);
+    remove_tree(f->dir);
+}
+
+const char *fixture_lacks(struct fixture *f)
+{
+    const struct sandbox_tier *t = sandboxes_tier(f->s);
+    return t->ok ? "" : t->reason;
+}
+
+/* ---- calls ---- */
+
+static void answered(void *arg, const struct tool_outcome *o)
+{
+    struct answer *a = arg;
+    a->done = true;
+    a->is_error = o->is_error;
+    a->reason = o->failure_reason;
+    buf_str(&a->text, o->content);
+    buf_ch(&a->text, '\0');
+    a->text.len--;
+    if (a->f->waiting)
+        loop_stop(a->f->loop);
+}
+
+void call_start(struct fixture *f, struct answer *a, const char *session, const char *id,
+                const char *tool, const char *input, struct call_flags flags)
+{
+    *a = (struct answer){.f = f, .text = BUF_INIT(64 << 20)};
+    struct tool_call c = {.session_id = str_z(session),
+                          .tool_use_id = str_z(id),
+                          .name = str_z(tool),
+                          .input = str_z(input),
+                          .environment = STR("{}"),
+                          .first_dispatch = !flags.again,
+                          .sandbox_existed = flags.existed};
+    f->port.run(f->port.self, &c, answered, a);
+    assert_false(a->done);
+}
+
+void answer_wait(struct answer *a)
+{
+    a->f->waiting = true;
+    while (!a->done)
+        loop_run(a->f->loop);
+    a->f->waiting = false;
+}
+
+void answer_fini(struct answer *a)
+{
+    buf_fini(&a->text);
+}
+
+void call_tool(struct fixture *f, struct answer *a, const char *session, const char *tool,
+               const char *input)
+{
+    char id[32];
+    snprintf(id, sizeof id, "sevt_%d", f->next++);
+    call_start(f, a, session, id, tool, input, (struct call_flags){.existed = true});
+    answer_wait(a);
+    f->port.ack(f->port.self, str_z(session), str_z(id));
+}
+
+void bash(struct fixture *f, struct answer *a, const char *session, const char *command)
+{
+    AUTO_BUF struct buf b = BUF_INIT(1 << 20);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_kz(&w, "command", command);
+    jw_ki64(&w, "timeout_ms", 30000);
+    jw_obj_end(&w);
+    call_tool(f, a, session, "bash", b.data);
+}
+
+/* ---- waiting ---- */
+
+struct waiter {
+    struct loop_timer timer;
+    struct fixture *f;
+    bool closed;
+};
+
+static void timer_fired(struct loop_timer *t)
+{
+    loop_stop(CONTAINER_OF(t, struct waiter, timer)->f->loop);
+}
+
+static void timer_gone(struct loop_timer *t)
+{
+    struct waiter *w = CONTAINER_OF(t, struct waiter, timer);
+    w->closed = true;
+    loop_stop(w->f->loop);
+}
+
+void turn(struct fixture *f, int64_t ms)
+{
+    struct waiter w = {.f = f};
+    loop_timer_init(f->loop, &w.timer);
+    loop_timer_start(&w.timer, ms, timer_fired);
+    loop_run(f->loop);
+    loop_timer_close(&w.timer, timer_gone);
+    while (!w.closed)
+        loop_run(f->loop);
+}
+
+void wait_for_file(struct fixture *f, const char *path)
+{
+    for (int i = 0; access(path, F_OK) != 0; i++) {
+        assert_true(i < 3000);
+        turn(f, 10);
+    }
+}
+
+/* ---- workspaces ---- */
+
+struct result {
+    struct fixture *f;
+    bool done;
+    int fd;
+    uint64_t len;
+    struct err err;
+};
+
+static void read_done(void *arg, int fd, uint64_t len, const struct err *err)
+{
+    struct result *r = arg;
+    r->done = true;
+    r->fd = fd;
+    r->len = len;
+    r->err = *err;
+    loop_stop(r->f->loop);
+}
+
+static void import_done(void *arg, const struct err *err)
+{
+    read_done(arg, -1, 0, err);
+}
+
+int read_workspace(struct fixture *f, const char *session, enum workspace_what what,
+                   const char *path, struct buf *out, struct err *err)
+{
+    struct result r = {.f = f};
+    workspace_read(f->s, str_z(session), what, str_z(path), read_done, &r);
+    while (!r.done)
+        loop_run(f->loop);
+    *err = r.err;
+    if (r.err.code == 0) {
+        assert_int_equal(fd_read_all(r.fd, out, err), 0);
+        assert_int_equal(out->len, r.len);
+        close(r.fd);
+    }
+    buf_ch(out, '\0');
+    out->len--;
+    return r.err.code;
+}
+
+int import_workspace(struct fixture *f, const char *session, int fd, struct err *err)
+{
+    struct result r = {.f = f};
+    workspace_import(f->s, str_z(session), fd, import_done, &r);
+    while (!r.done)
+        loop_run(f->loop);
+    *err = r.err;
+    return r.err.code;
+}

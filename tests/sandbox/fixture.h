@@ -1,0 +1,59 @@
+/* fixture: a sandbox module over a temporary data directory, driven synchronously; for tests. One
+ * thread; the helpers run the loop until what they wait for has come.
+ */
+#ifndef OSTLER_TESTS_SANDBOX_FIXTURE_H
+#define OSTLER_TESTS_SANDBOX_FIXTURE_H
+
+#include "base/buf.h"
+#include "sandbox/sandbox.h"
+
+struct fixture {
+    struct loop *loop;
+    struct sandboxes *s;
+    struct sandbox_port port;
+    struct sandbox_config cfg;
+    struct loop_timer alive;
+    char dir[64], data[80], run[80];
+    int next;
+    bool waiting;
+};
+
+struct answer {
+    bool done, is_error;
+    const char *reason;
+    struct buf text;
+    struct fixture *f;
+};
+
+extern const char *fixture_hand; /* path of the hand */
+
+void fixture_open(struct fixture *f, const struct sandbox_limits *limits);
+void fixture_close(struct fixture *f); /* removes the directory */
+/* The server ends and another one begins; hands stay. */
+void fixture_restart(struct fixture *f);
+/* "" when sandboxes work here; else why not. */
+const char *fixture_lacks(struct fixture *f);
+
+/* One call to its end. `a` is initialised; free its text with answer_fini(). */
+void call_tool(struct fixture *f, struct answer *a, const char *session, const char *tool,
+               const char *input);
+void bash(struct fixture *f, struct answer *a, const char *session, const char *command);
+/* Starts one, with the id given; wait with answer_wait(). */
+struct call_flags {
+    bool again, existed; /* !first_dispatch, sandbox_existed */
+};
+void call_start(struct fixture *f, struct answer *a, const char *session, const char *id,
+                const char *tool, const char *input, struct call_flags flags);
+void answer_wait(struct answer *a);
+void answer_fini(struct answer *a);
+/* Runs the loop until `path` exists. */
+void wait_for_file(struct fixture *f, const char *path);
+/* One turn of the loop after at most `ms`. */
+void turn(struct fixture *f, int64_t ms);
+
+/* Reads a part of a workspace; the result's bytes. */
+int read_workspace(struct fixture *f, const char *session, enum workspace_what what,
+                   const char *path, struct buf *out, struct err *err);
+int import_workspace(struct fixture *f, const char *session, int fd, struct err *err);
+
+#endif
