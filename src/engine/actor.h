@@ -77,6 +77,7 @@ struct actor {
     struct list mail; /* struct mail */
     struct load load;
     struct commit commit;
+    struct model_request request; /* of the call in flight: the model layer reads it */
     struct model_call *call;
     struct port_timer *timer;
     unsigned commit_failures;

@@ -90,9 +90,8 @@ static void start_model(struct actor *a)
     static const struct model_callbacks callbacks = {
         .block_start = on_block_start, .text_delta = on_text, .done = on_done, .failed = on_failed};
     struct engine *e = a->engine;
-    struct model_request req;
     struct err err;
-    if (turn_request(&a->turn, buf_view(&a->system), buf_view(&a->tools), &req, &err)) {
+    if (turn_request(&a->turn, buf_view(&a->system), buf_view(&a->tools), &a->request, &err)) {
         struct mail *m = mail_new(MAIL_MODEL_FAILED);
         m->failure.kind = MODEL_ERR_CONTEXT;
         snprintf(m->failure.message, sizeof m->failure.message, "%.*s",
@@ -101,7 +100,7 @@ static void start_model(struct actor *a)
         return;
     }
     e->stats.model_requests++;
-    a->call = e->cfg.model.start(e->cfg.model.self, &req, &callbacks, a);
+    a->call = e->cfg.model.start(e->cfg.model.self, &a->request, &callbacks, a);
 }
 
 /* ---- tools ---- */
