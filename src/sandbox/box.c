@@ -243,6 +243,8 @@ static void find_work(struct loop_work *w)
     b->limits = settings.limits;
     settings_fini(&settings);
     b->found = record_read(p.meta, &b->record);
+    if (b->found)
+        disk_measure(&p, &b->disk_used, &b->disk_free);
     if (b->found && !str_eqz(str_z(b->record.boot_id), b->s->host.boot_id))
         b->record.pid = b->record.socket[0] = 0; /* another boot: nothing can be left */
 }
@@ -305,8 +307,9 @@ static void prepare_done(struct box *b)
     b->errors = TAKE_FD(st->errors);
     b->record = st->record;
     b->limits = st->limits;
-    b->adopted = b->disk_known = false;
-    b->disk_used = b->disk_free = 0;
+    b->adopted = false;
+    b->disk_used = st->disk_used;
+    b->disk_free = st->disk_free;
     start_fini(st);
     if (err.code == 0 && box_dial(b, &err) == 0)
         sm_move(&b->sm, BOX_STARTING);

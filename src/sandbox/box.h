@@ -51,6 +51,7 @@ struct start {
     struct sandbox_record record;
     int listen, info, errors;
     struct sandbox_limits limits;
+    uint64_t disk_used, disk_free;
     bool filled;
 };
 
@@ -93,7 +94,7 @@ struct box {
     int64_t last_used_ms, last_ping_ms, last_pong_ms;
     struct watch *watch; /* the sample that is being taken */
     uint64_t disk_used, disk_start, disk_free;
-    bool disk_known, limit_sent;
+    bool limit_sent;
 };
 
 struct box *box_find(struct sandboxes *s, struct str session_id);
@@ -123,6 +124,9 @@ void box_send_op(struct box *b, const char *op, const char *id, const char *reas
                  const char *message);
 
 /* ---- watch.c ---- */
+
+/* What the session's directories take, and what their file system has left. Worker. */
+void disk_measure(const struct session_paths *p, uint64_t *used, uint64_t *free_bytes);
 
 /* Calls began or ended: starts or stops the clock. */
 void watch_update(struct box *b);

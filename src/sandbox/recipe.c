@@ -19,16 +19,23 @@ enum { RECIPE_ARENA = 4 << 20, SHM_BYTES = 256 << 20 };
 static void add(struct recipe *r, const char *a)
 {
     if (r->n < RECIPE_ARGV - 1)
-        r->argv[r->n++] = a;
+        r->argv[r->n++] = arena_strz(&r->arena, str_z(a));
     else
         r->arena.failed = true;
+}
+
+static void add_number(struct recipe *r, const char *name, int64_t n)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, n);
+    add(r, name);
+    add(r, text);
 }
 
 static void add_limit(struct recipe *r, const char *name, int64_t n)
 {
     add(r, "--rlimit");
-    add(r, name);
-    add(r, arena_printf(&r->arena, "%" PRId64, n).ptr);
+    add_number(r, name, n);
 }
 
 /* A directory that every host has, over which the launcher puts what the user must reach. */
@@ -67,18 +74,19 @@ static void launcher_part(struct recipe *r, const struct recipe_how *how)
     if (how->memory_mb)
         add_limit(r, "as", how->memory_mb << 20);
     if (how->uid) {
-        add(r, "--uid");
-        add(r, arena_printf(&r->arena, "%u", (unsigned)how->uid).ptr);
+        add_number(r, "--uid", how->uid);
         add(r, "--stage");
         add(r, stage_dir());
         put(r, "etc", how->etc);
-        for (size_t i = 0; i < how->nmounts; i++)
-            put(r, arena_printf(&r->arena, "%zu", i).ptr, how->mounts[i].host);
+        for (size_t i = 0; i < how->nmounts; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "%zu", i);
+            put(r, name, how->mounts[i].host);
+        }
     }
     add(r, "--");
     add(r, "bwrap");
-    add(r, "--args");
-    add(r, arena_printf(&r->arena, "%d", how->args_fd).ptr);
+    add_number(r, "--args", how->args_fd);
     add(r, "--");
     for (size_t i = 0; how->command[i]; i++)
         add(r, how->command[i]);

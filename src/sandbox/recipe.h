@@ -42,6 +42,7 @@ struct recipe {
     int args; /* memfd: what the child gets as args_fd */
 };
 
+/* Copies everything it needs of `how`. */
 int recipe_build(struct recipe *r, const struct recipe_how *how, struct err *err) MUST_USE;
 void recipe_fini(struct recipe *r);
 

@@ -121,6 +121,8 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
         rc = err_sys(err, errno, "memfd");
     if (rc == 0)
         rc = build(b, st, &settings, &p, err);
+    if (rc == 0)
+        disk_measure(&p, &st->disk_used, &st->disk_free);
     settings_fini(&settings);
     return rc;
 }

@@ -20,7 +20,7 @@ struct watch {
     struct id id;
     struct cgroup_counters counters;
     uint64_t limit, used, free_then, free_now;
-    bool measure; /* the directories must be measured */
+    bool measured;
 };
 
 static uint64_t free_bytes(const char *dir)
@@ -29,10 +29,11 @@ static uint64_t free_bytes(const char *dir)
     return statvfs(dir, &v) == 0 ? (uint64_t)v.f_bfree * v.f_frsize : 0;
 }
 
-static uint64_t measure(const struct session_paths *p)
+void disk_measure(const struct session_paths *p, uint64_t *used, uint64_t *left)
 {
-    return tree_usage(p->workspace) + tree_usage(p->tmp) + tree_usage(p->home) +
-           tree_usage(p->outputs);
+    *left = free_bytes(p->workspace);
+    *used = tree_usage(p->workspace) + tree_usage(p->tmp) + tree_usage(p->home) +
+            tree_usage(p->outputs);
 }
 
 /* Walking the directories four times a second would cost too much. What the file system lost since
@@ -45,9 +46,9 @@ static void sample_work(struct loop_work *w)
     cgroup_read(&m->s->host.cg, m->id.z, &m->counters);
     m->free_now = free_bytes(p.workspace);
     uint64_t lost = m->free_then > m->free_now ? m->free_then - m->free_now : 0;
-    m->measure = m->measure || m->used + lost > m->limit;
-    if (m->measure)
-        m->used = measure(&p);
+    m->measured = m->used + lost > m->limit;
+    if (m->measured)
+        disk_measure(&p, &m->used, &m->free_now);
 }
 
 static void hit(struct box *b, const char *reason, const char *message)
@@ -86,11 +87,8 @@ static void check_counters(struct box *b, const struct cgroup_counters *now)
 static void check_disk(struct box *b, const struct watch *m)
 {
     uint64_t limit = (uint64_t)b->limits.disk_mb << 20;
-    if (!m->measure)
+    if (!m->measured)
         return;
-    if (!b->disk_known)
-        b->disk_start = m->used;
-    b->disk_known = true;
     b->disk_used = m->used;
     b->disk_free = m->free_now;
     /* A sandbox that was full before may still be cleaned up. */
@@ -131,7 +129,6 @@ static void sample(struct box *b)
     m->limit = (uint64_t)b->limits.disk_mb << 20;
     m->used = b->disk_used;
     m->free_then = b->disk_free;
-    m->measure = !b->disk_known;
     b->watch = m;
     sandboxes_job_began(b->s);
     loop_work(b->s->loop, &m->work, sample_work, sampled);

@@ -42,11 +42,6 @@ static int close_shared(void **state)
     return 0;
 }
 
-static bool has_cgroup(void)
-{
-    return !str_eqz(str_z(sandboxes_tier(shared.s)->limits), "rlimits");
-}
-
 /* ---- probes: a command inside and what it must say ---- */
 
 struct probe_row {
@@ -120,11 +115,14 @@ static void there_is_no_network(void **state)
          "all default lo "},
         {"no route", "wc -l < /proc/net/route", "1"},
         {"no way out",
-         "(echo > /dev/tcp/1.1.1.1/53) 2>&1 | grep -ciE 'unreachable|not permitted|denied'", "1"},
-        {"the host's loopback is not ours", "(echo > /dev/tcp/127.0.0.1/22) 2>&1 | grep -c refused",
-         "1"},
+         "(echo > /dev/tcp/1.1.1.1/53) 2>&1 | grep -qiE 'unreachable|not permitted' && echo none",
+         "none"},
+        {"the host's loopback is not ours",
+         "(echo > /dev/tcp/127.0.0.1/22) 2>&1 | grep -q refused && echo alone", "alone"},
         {"no metadata service",
-         "(echo > /dev/tcp/169.254.169.254/80) 2>&1 | grep -ciE 'unreachable|not permitted'", "1"},
+         "(echo > /dev/tcp/169.254.169.254/80) 2>&1 | grep -qiE 'unreachable|not permitted' && "
+         "echo none",
+         "none"},
         {"no DNS", "getent hosts example.com || echo none", "none"},
         {"no vsock to the hypervisor",
          PY "import socket\ntry: socket.socket(40,1)\nexcept OSError as e: "
@@ -156,7 +154,7 @@ static void the_system_cannot_be_written(void **state)
         {"/etc", "touch /etc/x 2>&1; echo x >> /etc/passwd", "*Read-only file system"},
         {"/dev", "touch /dev/x 2>&1", "*Read-only file system"},
         {"/run", "rm -f /run/hand 2>&1", "*Read-only file system"},
-        {"the hand's program", "echo x >> /run/hand", "*Read-only file system"},
+        {"the hand's program", "echo x >> /run/hand || echo refused", "*refused"},
         {"/proc/sys", "echo x > /proc/sys/kernel/core_pattern", "*denied"},
         {"sysrq", "echo b > /proc/sysrq-trigger", "*sysrq-trigger"},
         {"what is ours can be",
@@ -180,14 +178,15 @@ static void no_privilege_can_be_gained(void **state)
         {"seccomp is on", "grep ^Seccomp: /proc/self/status | awk '{print $2}'", "2"},
         {"setuid programs do not work",
          "su -c id 2>&1 </dev/null; mount -t tmpfs x /tmp 2>&1; true", "*mount"},
-        {"no file can be given away", "touch f; chown 0 f 2>&1; rm -f f", "*not permitted"},
+        {"no file can be given away", "touch f; chown 0 f 2>/dev/null || echo refused; rm -f f",
+         "refused"},
         {"no device nodes", "mknod d c 1 1 2>&1", "*not permitted"},
         {"no user namespace", "unshare -U true 2>&1", "*unshare failed"},
         {"no mount namespace", "unshare -m true 2>&1", "*unshare failed"},
         {"another user cannot be become",
          PY "import os\ntry: os.setuid(0)\nexcept OSError as e: "
-            "print(e.strerror)'",
-         "Operation not permitted"},
+            "print(\"refused\")'",
+         "refused"},
         {"no chroot", "chroot /tmp true 2>&1", "*not permitted"},
         {"pid 1 cannot be signalled", "kill -9 1; kill -STOP 1; cat /proc/1/comm", "hand"},
         {"pid 1's memory cannot be read", "cat /proc/1/mem 2>&1", "*denied"},
@@ -635,7 +634,6 @@ int main(int argc, char **argv)
 {
     fixture_hand = argc > 1 ? argv[1] : "hand";
     signal(SIGPIPE, SIG_IGN);
-    (void)has_cgroup;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_of_the_host_is_seen),
         cmocka_unit_test(there_is_no_network),
