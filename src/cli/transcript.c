@@ -124,6 +124,10 @@ static void block(struct transcript *t, struct str text, const char *lead, enum 
 
 static void agent_text(struct transcript *t, struct str text)
 {
+    if (t->gap && text.len) {
+        buf_ch(&t->out, '\n');
+        t->gap = false;
+    }
     term_safe(&t->out, text);
     if (text.len)
         t->mid_line = text.ptr[text.len - 1] != '\n';
@@ -198,6 +202,16 @@ static struct str input_summary(const struct json *ev)
     return input ? input->raw : STR_NONE;
 }
 
+/* The first line, and how many follow. */
+static void put_summary(struct transcript *t, struct str text)
+{
+    text = str_trim(text);
+    size_t more = count_lines(text);
+    cut_line(t, str_split(&text, '\n'), SUMMARY_CHARS);
+    if (more > 1)
+        buf_printf(&t->out, " (and %zu more line%s)", more - 1, more == 2 ? "" : "s");
+}
+
 static int64_t event_us(const struct json *doc)
 {
     int64_t at_us = 0;
@@ -220,6 +234,7 @@ static void on_tool_use(struct transcript *t, const struct follow_event *ev)
     const struct json *input = json_get(ev->doc, "input");
     struct str path = json_get_str(input, "path");
     t->tool_calls++;
+    t->gap = false;
     remember_call(t, ev);
     fresh_line(t);
     term_style(&t->term, &t->out, TERM_CYAN);
@@ -227,7 +242,7 @@ static void on_tool_use(struct transcript *t, const struct follow_event *ev)
     cut_line(t, name, 40);
     term_style(&t->term, &t->out, TERM_PLAIN);
     buf_z(&t->out, "  ");
-    cut_line(t, input_summary(ev->doc), SUMMARY_CHARS);
+    put_summary(t, input_summary(ev->doc));
     if (str_some(path) && path.len) {
         buf_z(&t->out, " in ");
         cut_line(t, path, SUMMARY_CHARS);
@@ -262,6 +277,7 @@ static void on_tool_result(struct transcript *t, const struct follow_event *ev)
     buf_z(&t->out, " tokens");
     term_style(&t->term, &t->out, TERM_PLAIN);
     buf_ch(&t->out, '\n');
+    t->gap = true;
     mem_free(c);
 }
 

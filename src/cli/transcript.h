@@ -24,6 +24,7 @@ struct transcript {
     char preview_id[64];
     size_t preview_shown; /* bytes of its text that were printed */
     bool mid_line;
+    bool gap;         /* a tool's result was the last thing: what the agent says stands apart */
     struct map calls; /* tool use id: struct transcript_call */
 };
 

@@ -87,7 +87,7 @@ static void a_tool_call_shows_its_input_and_the_first_lines_of_its_result(void *
     event("{\"type\":\"agent.tool_result\",\"id\":\"sevt_2\",\"tool_use_id\":\"sevt_1\","
           "\"processed_at\":\"2026-11-20T10:00:02.5Z\",\"is_error\":false,\"content\":["
           "{\"type\":\"text\",\"text\":\"1\\n2\\n3\\n4\\n5\\n6\\n7\\n8\\n9\\n\"}]}");
-    assert_string_equal(t.out.data, "* bash  make test\n"
+    assert_string_equal(t.out.data, "* bash  make (and 1 more line)\n"
                                     "    1\n    2\n    3\n    4\n    5\n    6\n    (3 more lines)\n"
                                     "    ok in 2.5 s, so far 0 tokens\n");
     assert_int_equal(t.tool_calls, 1);
