@@ -18,6 +18,7 @@ static void once(char **argv, struct samples *s)
     int status = 0;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     int64_t from = now_ns();
     int rc = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
     if (rc)

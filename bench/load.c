@@ -1,7 +1,8 @@
 /* load: the load generator. Prints one line of JSON.
  *
  *   load rate PORT CONNECTIONS MS METHOD [BODY] <paths
- *        closed loop over the paths, each connection over its own share; MS 0: each path once
+ *        closed loop over the paths, each connection over its own share; MS 0: each path once;
+ *        a line may be a path, a tab and a body of its own
  *   load turns PORT CONCURRENT ROUNDS TEXT <session ids
  *        each session has ROUNDS turns, watched on its stream; the first one is counted apart
  *   load first PORT N TEXT <body of POST /v1/sessions

@@ -29,7 +29,8 @@ static void send_next(struct conn *c)
             client_stop();
         return;
     }
-    conn_send(c, rate.method, str_z(rate.paths.line[i]), rate.body);
+    struct str body = str_z(rate.paths.line[i]), path = str_split(&body, '\t');
+    conn_send(c, rate.method, path, str_some(body) ? body : rate.body);
 }
 
 static void answered(struct conn *c)

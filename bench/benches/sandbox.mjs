@@ -1,0 +1,42 @@
+// A tool call through a warm hand, and a sandbox that has to be made first.
+import { rounds } from '../lib/report.mjs';
+import { Server } from '../lib/server.mjs';
+import { remove, temporary } from '../lib/programs.mjs';
+
+export async function sandbox({ build, model, quick, add }) {
+    const server = new Server(build, model), dir = temporary();
+    await server.start();
+    await server.prepare();
+    const warmUp = await server.sessions(1);
+    await server.turns(1, 3, 'run:true', warmUp);
+    const spawn = (n, ...args) => build.run('spawn', [n, ...args]).then((r) => r.spawn.p50);
+    const n = quick ? 3 : 5;
+    let ids = warmUp;
+    const got = await rounds(quick ? 3 : 6, [
+        async () => ({ exec: await spawn(40, '/bin/true'), bash: await spawn(20, 'bash', '-c', 'true') }),
+        async () => ({ bwrap: await spawn(10, 'bwrap', '--unshare-all', '--ro-bind', '/', '/', '/bin/true') }),
+        async () => ({ commit: (await build.run('store', [dir, 150, 'batch', 1])).commit.p50 }),
+        async () => {
+            await server.remove(ids);
+            ids = await server.sessions(n);
+            const r = await server.turns(1, 12, 'run:true', ids);
+            return { cold: r.first_tool.p50, cold99: r.first_tool.p99, warm: r.tool.p50, warm99: r.tool.p99, turn: r.turn.p50 };
+        },
+    ]);
+    await server.remove(ids);
+    await server.dispose();
+    remove(dir);
+    // On the stream a call begins and ends with its events, and the result is committed in between.
+    const warm = got.warm - got.commit, cold = got.cold - got.commit;
+    add({ name: 'fork+exec+wait of true', group: 'tool', unit: 'µs', value: got.exec, spread: got.spread('exec') });
+    add({ name: 'fork+exec+wait of bash -c true', group: 'tool', unit: 'µs', value: got.bash, spread: got.spread('bash') });
+    add({
+        name: 'bash true through a warm hand', group: 'tool', unit: 'µs', value: warm, p99: got.warm99 - got.commit, floor: got.exec, floorName: 'fork+exec+wait of true', spread: got.spread('warm'),
+        target: { text: 'at most 3,000 µs over floor', limit: 3000, of: warm - got.exec },
+    });
+    add({ name: 'turn with that call', group: 'tool', unit: 'µs', value: got.turn, floor: 5 * got.commit, floorName: '5 raw commits', spread: got.spread('turn') });
+    add({
+        name: 'bash true in a cold sandbox', group: 'tool', unit: 'µs', value: cold, p99: got.cold99 - got.commit, floor: got.bwrap, floorName: 'bwrap --unshare-all /bin/true', spread: got.spread('cold'),
+        target: { text: 'at most 2.50 × floor', limit: 2.5, of: cold / got.bwrap },
+    });
+}
