@@ -17,6 +17,17 @@ static const struct json_field text_fields[] = {
     JSON_FIELD_ANY(struct block_in, text, "text", .type = JSON_STRING, .required = true, .min = 1,
                    .max = -1),
     JSON_FIELD_END};
+static const struct json_field result_text_fields[] = {
+    JSON_FIELD_ANY(struct block_in, type, "type"),
+    JSON_FIELD_ANY(struct block_in, text, "text", .type = JSON_STRING, .required = true),
+    JSON_FIELD_END};
+static const struct json_field search_result_fields[] = {
+    JSON_FIELD_ANY(struct block_in, type, "type"),
+    JSON_FIELD_ANY(struct block_in, text, "content", .type = JSON_ARRAY, .required = true),
+    JSON_FIELD_ANY(struct block_in, source, "source", .type = JSON_STRING, .required = true),
+    JSON_FIELD_ANY(struct block_in, title, "title", .type = JSON_STRING, .required = true),
+    JSON_FIELD_ANY(struct block_in, context, "citations", .type = JSON_OBJECT),
+    JSON_FIELD_END};
 static const struct json_field image_fields[] = {
     JSON_FIELD_ANY(struct block_in, type, "type"),
     JSON_FIELD_ANY(struct block_in, source, "source", .type = JSON_OBJECT, .required = true),
@@ -108,21 +119,26 @@ static int check_source(const struct json *source, bool image, const char *at, s
                      image ? "'base64' or 'url'" : "'base64', 'text' or 'url'");
 }
 
-static int check_block(const struct json *block, const char *at, struct err *err)
+/* A tool may well have nothing to say: there an empty text is fine (the prompt leaves it out). */
+static int check_block(const struct json *block, bool result, const char *at, struct err *err)
 {
     struct block_in in;
     if (block->type != JSON_OBJECT)
         return json_fail(err, at, NULL, "Input should be a valid object");
     struct str type = json_get_str(block, "type");
     if (str_eqz(type, "text"))
-        return json_decode(block, text_fields, &in, sizeof in, at, err);
+        return json_decode(block, result ? result_text_fields : text_fields, &in, sizeof in, at,
+                           err);
+    if (str_eqz(type, "search_result") && result)
+        return json_decode(block, search_result_fields, &in, sizeof in, at, err);
     bool image = str_eqz(type, "image");
     if (!image && !str_eqz(type, "document")) {
         if (str_eqz(type, "redacted"))
             return json_fail(err, at, "type", "Clients cannot send redacted blocks");
         return json_fail(err, at, "type",
-                         json_get(block, "type") ? "Input should be 'text', 'image' or 'document'"
-                                                 : "Field required");
+                         json_get(block, "type") ? "Input should be 'text', 'image'%s 'document'%s"
+                                                 : "Field required",
+                         result ? "," : " or", result ? " or 'search_result'" : "");
     }
     int rc = json_decode(block, image ? image_fields : document_fields, &in, sizeof in, at, err);
     if (rc)
@@ -132,14 +148,14 @@ static int check_block(const struct json *block, const char *at, struct err *err
     return check_source(in.source, image, where, err);
 }
 
-static int check_content(const struct json *content, const char *at, struct err *err)
+static int check_content(const struct json *content, bool result, const char *at, struct err *err)
 {
     size_t i = 0;
     json_for_each (block, content) {
         char where[ERR_AT_MAX];
         json_pointer_key(where, at, STR("content"));
         json_pointer_index(where, where, i++);
-        int rc = check_block(block, where, err);
+        int rc = check_block(block, result, where, err);
         if (rc)
             return rc;
     }
@@ -150,7 +166,34 @@ static int check_content(const struct json *content, const char *at, struct err 
 
 struct event_in {
     const struct json *type, *content, *thread;
+    struct str tool_use_id, deny_message;
+    const struct json *is_error;
+    int result;
 };
+
+static const char *const results[] = {"allow", "deny", NULL};
+enum { RESULT_ALLOW };
+
+static const struct json_field confirmation_fields[] = {
+    JSON_FIELD_ANY(struct event_in, type, "type"),
+    JSON_FIELD_STR(struct event_in, tool_use_id, "tool_use_id", .required = true, .min = 1,
+                   .max = 64),
+    JSON_FIELD_ENUM(struct event_in, result, "result", .required = true, .names = results),
+    JSON_FIELD_STR(struct event_in, deny_message, "deny_message", .nullable = true, .min = 0,
+                   .max = 10000),
+    JSON_FIELD_ANY(struct event_in, thread, "session_thread_id", .type = JSON_STRING,
+                   .nullable = true),
+    JSON_FIELD_END};
+static const struct json_field custom_result_fields[] = {
+    JSON_FIELD_ANY(struct event_in, type, "type"),
+    JSON_FIELD_STR(struct event_in, tool_use_id, "custom_tool_use_id", .required = true, .min = 1,
+                   .max = 64),
+    JSON_FIELD_ANY(struct event_in, content, "content", .type = JSON_ARRAY, .nullable = true,
+                   .min = 0, .max = LIMIT_CONTENT_BLOCKS),
+    JSON_FIELD_ANY(struct event_in, is_error, "is_error", .type = JSON_BOOL, .nullable = true),
+    JSON_FIELD_ANY(struct event_in, thread, "session_thread_id", .type = JSON_STRING,
+                   .nullable = true),
+    JSON_FIELD_END};
 
 static const struct json_field message_fields[] = {
     JSON_FIELD_ANY(struct event_in, type, "type"),
@@ -186,7 +229,7 @@ static int decode_message(struct arena *a, const struct json *v, const char *at,
     struct event_in in;
     int rc = json_decode(v, message_fields, &in, sizeof in, at, err);
     if (!rc)
-        rc = check_content(in.content, at, err);
+        rc = check_content(in.content, false, at, err);
     if (rc)
         return rc;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
@@ -214,19 +257,59 @@ static int decode_interrupt(struct arena *a, const struct json *v, const char *a
     return finish(a, &b, &w, out, err);
 }
 
+static int decode_confirmation(struct arena *a, const struct json *v, const char *at,
+                               struct sent_event *out, struct err *err)
+{
+    struct event_in in;
+    int rc = json_decode(v, confirmation_fields, &in, sizeof in, at, err);
+    if (!rc && in.result == RESULT_ALLOW && str_some(in.deny_message))
+        rc = json_fail(err, at, "deny_message", "Only a denial carries a message; leave it out");
+    if (rc)
+        return rc;
+    struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
+    struct jw w = jw_to(&b);
+    begin(&w, out, EVENT_USER_TOOL_CONFIRMATION);
+    jw_kstr(&w, "tool_use_id", in.tool_use_id);
+    jw_kz(&w, "result", results[in.result]);
+    if (str_some(in.deny_message))
+        jw_kstr(&w, "deny_message", in.deny_message);
+    out->answers = in.tool_use_id;
+    return finish(a, &b, &w, out, err);
+}
+
+static int decode_custom_result(struct arena *a, const struct json *v, const char *at,
+                                struct sent_event *out, struct err *err)
+{
+    struct event_in in;
+    int rc = json_decode(v, custom_result_fields, &in, sizeof in, at, err);
+    if (!rc && json_is(in.content, JSON_ARRAY))
+        rc = check_content(in.content, true, at, err);
+    if (rc)
+        return rc;
+    struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
+    struct jw w = jw_to(&b);
+    begin(&w, out, EVENT_USER_CUSTOM_TOOL_RESULT);
+    jw_kstr(&w, "custom_tool_use_id", in.tool_use_id);
+    jw_key(&w, "content");
+    compact_value(&w, json_is(in.content, JSON_ARRAY) ? in.content->raw : STR("[]"));
+    if (json_is(in.is_error, JSON_BOOL))
+        jw_kbool(&w, "is_error", in.is_error->boolean);
+    out->answers = in.tool_use_id;
+    return finish(a, &b, &w, out, err);
+}
+
 static int refuse_type(const struct json *v, bool initial, const char *at, struct err *err)
 {
     struct str name = json_get_str(v, "type");
     enum event_type type = event_type_of(name);
-    const char *sent = initial ? "'user.message'" : "'user.message' or 'user.interrupt'";
+    const char *sent = initial ? "'user.message'"
+                               : "'user.message', 'user.interrupt', 'user.tool_confirmation' or "
+                                 "'user.custom_tool_result'";
     if (!json_get(v, "type"))
         return json_fail(err, at, "type", "Field required");
     switch ((int)type) {
-    case EVENT_USER_TOOL_CONFIRMATION:
-    case EVENT_USER_CUSTOM_TOOL_RESULT:
     case EVENT_USER_TOOL_RESULT:
     case EVENT_SYSTEM_MESSAGE:
-    case EVENT_USER_INTERRUPT:
         if (initial)
             break;
         /* fall through */
@@ -236,6 +319,31 @@ static int refuse_type(const struct json *v, bool initial, const char *at, struc
     default: break;
     }
     return json_fail(err, at, "type", "Input should be %s", sent);
+}
+
+/* What a client may send, and how it is read. */
+static const struct {
+    enum event_type type;
+    int (*decode)(struct arena *a, const struct json *v, const char *at, struct sent_event *out,
+                  struct err *err);
+    bool initial; /* also at a session's creation */
+} accepted[] = {
+    {EVENT_USER_MESSAGE, decode_message, true},
+    {EVENT_USER_INTERRUPT, decode_interrupt, false},
+    {EVENT_USER_TOOL_CONFIRMATION, decode_confirmation, false},
+    {EVENT_USER_CUSTOM_TOOL_RESULT, decode_custom_result, false},
+};
+
+static int decode_one(struct arena *a, const struct json *v, bool initial, const char *at,
+                      struct sent_event *out, struct err *err)
+{
+    if (v->type != JSON_OBJECT)
+        return json_fail(err, at, NULL, "Input should be a valid object");
+    enum event_type type = event_type_of(json_get_str(v, "type"));
+    for (size_t i = 0; i < COUNT_OF(accepted); i++)
+        if (accepted[i].type == type && (accepted[i].initial || !initial))
+            return accepted[i].decode(a, v, at, out, err);
+    return refuse_type(v, initial, at, err);
 }
 
 int events_decode(struct arena *a, const struct json *list, bool initial, const char *at,
@@ -248,19 +356,9 @@ int events_decode(struct arena *a, const struct json *list, bool initial, const 
     json_for_each (v, list) {
         char where[ERR_AT_MAX];
         json_pointer_index(where, at, i);
-        if (v->type != JSON_OBJECT)
-            return json_fail(err, where, NULL, "Input should be a valid object");
-        struct str type = json_get_str(v, "type");
-        int rc;
-        if (str_eqz(type, "user.message"))
-            rc = decode_message(a, v, where, &events[i], err);
-        else if (str_eqz(type, "user.interrupt") && !initial)
-            rc = decode_interrupt(a, v, where, &events[i], err);
-        else
-            rc = refuse_type(v, initial, where, err);
+        int rc = decode_one(a, v, initial, where, &events[i++], err);
         if (rc)
             return rc;
-        i++;
     }
     *out = events;
     return 0;

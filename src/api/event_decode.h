@@ -10,6 +10,7 @@
 struct sent_event {
     struct event event;   /* id, type and body; seq and processed_us 0 */
     struct str thread_id; /* an interrupt of one thread; else absent */
+    struct str answers;   /* the tool use that it answers or confirms; else absent */
 };
 
 /* `list` has been checked to be an array within its bounds. All or nothing. `initial`: only what

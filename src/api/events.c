@@ -40,6 +40,54 @@ static int check_threads(const struct send_call *s, struct err *err)
     return 0;
 }
 
+/* The tool use that an answer names, out of the session's log. */
+static int find_use(struct store_tx *tx, const struct send_call *s, struct arena *a,
+                    struct str use_id, struct event *out, struct err *err)
+{
+    int64_t seq;
+    int rc = tx_event_seq(tx, s->row.key, use_id, &seq, err);
+    if (rc)
+        return rc;
+    struct event_filter one = {.after_seq = seq - 1, .limit = 1};
+    struct event *events;
+    size_t n;
+    bool more;
+    rc = tx_event_list(tx, s->row.key, &one, a, &events, &n, &more, err);
+    if (rc == 0 && n == 1)
+        *out = events[0];
+    return rc || n == 1 ? rc : err_set(err, ERR_NOT_FOUND, "no event");
+}
+
+/* An answer must belong to a call of this session, a confirmation to one that asks. That the call
+ * may be answered already is no error: clients repeat their answers, and the loop ignores late
+ * ones. */
+static int check_answer(struct store_tx *tx, const struct send_call *s, size_t i, struct err *err)
+{
+    const struct sent_event *e = &s->events[i];
+    if (!str_some(e->answers))
+        return 0;
+    bool confirms = e->event.type == EVENT_USER_TOOL_CONFIRMATION;
+    const char *field = confirms ? "tool_use_id" : "custom_tool_use_id";
+    char where[ERR_AT_MAX];
+    json_pointer_index(where, "/events", i);
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    struct event use = {0};
+    int rc = find_use(tx, s, &a, e->answers, &use, err);
+    if (rc == ERR_NOT_FOUND ||
+        (!rc && use.type != (confirms ? EVENT_AGENT_TOOL_USE : EVENT_AGENT_CUSTOM_TOOL_USE)))
+        return json_fail(err, where, field, "No %s '" STR_FMT "' in this session",
+                         confirms ? "agent.tool_use" : "agent.custom_tool_use",
+                         STR_ARG(str_utf8_take(e->answers, 64)));
+    const struct json *body;
+    if (rc || !confirms)
+        return rc;
+    rc = json_parse(&a, use.body, JSON_ALLOW_DUPLICATES, &body, err);
+    if (!rc && !str_eqz(json_get_str(body, "evaluated_permission"), "ask"))
+        rc = json_fail(err, where, field, "This call does not ask for a confirmation");
+    return rc;
+}
+
 static int send_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct send_call *s = c->state;
@@ -48,6 +96,8 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = session_open_check(&s->row, err);
     if (!rc)
         rc = check_threads(s, err);
+    for (size_t i = 0; !rc && i < s->n; i++)
+        rc = check_answer(tx, s, i, err);
     for (size_t i = 0; !rc && i < s->n; i++) {
         struct inbox_row in = {.event = s->events[i].event};
         rc = tx_inbox_add(tx, s->row.key, &in, err);

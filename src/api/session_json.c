@@ -15,8 +15,11 @@ const char *session_status_name(enum session_status s)
 
 enum session_status session_status_shown(const struct session_row *row)
 {
-    return row->status == SESSION_IDLE && row->inbox && !row->archived_us ? SESSION_RUNNING
-                                                                          : row->status;
+    /* While a call waits for its client, queued messages wait with it: that is no work in progress.
+     */
+    bool asks = str_starts(row->stop_reason, STR("{\"type\":\"requires_action\""));
+    bool due = row->status == SESSION_IDLE && row->inbox && !row->archived_us && !asks;
+    return due ? SESSION_RUNNING : row->status;
 }
 
 static double duration(const struct session_row *row, int64_t now_us)

@@ -73,9 +73,9 @@ struct decoder {
     size_t offered;           /* tools counted over all entries */
 };
 
-/* Asking before a call needs user.tool_confirmation, which this version does not process: a policy
- * that would have to be ignored is refused. */
-static int check_policy(struct decoder *d, const struct json *policy, const char *at)
+/* `*out` is left alone when no policy is given. */
+static int read_policy(struct decoder *d, const struct json *policy, const char *at,
+                       struct str *out)
 {
     if (!policy || policy->type == JSON_NULL)
         return 0;
@@ -85,15 +85,12 @@ static int check_policy(struct decoder *d, const struct json *policy, const char
     int rc = json_decode(policy, policy_fields, &in, sizeof in, where, d->err);
     if (rc)
         return rc;
-    if (str_eqz(in.type, "always_allow"))
-        return 0;
-    if (str_eqz(in.type, "always_ask") || str_eqz(in.type, "auto"))
+    if (!str_eqz(in.type, "always_allow") && !str_eqz(in.type, "always_ask") &&
+        !str_eqz(in.type, "auto"))
         return json_fail(d->err, where, "type",
-                         "'" STR_FMT "' is not supported by this version; use 'always_allow', or "
-                         "disable the tool",
-                         STR_ARG(in.type));
-    return json_fail(d->err, where, "type",
-                     "Input should be 'always_allow', 'always_ask' or 'auto'");
+                         "Input should be 'always_allow', 'always_ask' or 'auto'");
+    *out = in.type;
+    return 0;
 }
 
 static bool flag(const struct json *v, bool otherwise)
@@ -101,10 +98,13 @@ static bool flag(const struct json *v, bool otherwise)
     return json_is(v, JSON_BOOL) ? v->boolean : otherwise;
 }
 
-static void write_common(struct jw *w, bool enabled)
+static void write_common(struct jw *w, bool enabled, struct str policy)
 {
     jw_kbool(w, "enabled", enabled);
-    jw_kraw(w, "permission_policy", STR("{\"type\":\"always_allow\"}"));
+    jw_key(w, "permission_policy");
+    jw_obj(w);
+    jw_kstr(w, "type", policy);
+    jw_obj_end(w);
 }
 
 static int check_config(struct decoder *d, const struct config_in *in, const struct json *configs,
@@ -126,22 +126,30 @@ static int check_config(struct decoder *d, const struct config_in *in, const str
         if (in->extras[i] && in->extras[i]->type != JSON_NULL)
             return json_fail(d->err, at, extra_names[i],
                              "Not supported by this version, which does not offer the web tools");
-    return check_policy(d, in->policy, at);
+    return 0;
 }
 
+/* What a toolset's default_config says, for the tools that say nothing of their own. */
+struct defaults {
+    bool enabled;
+    struct str policy;
+};
+
 static int decode_config(struct decoder *d, const struct json *configs, const struct json *config,
-                         size_t index, bool enabled, const char *at)
+                         size_t index, struct defaults def, const char *at)
 {
     struct config_in in;
     int rc = json_decode(config, config_fields, &in, sizeof in, at, d->err);
     if (!rc)
         rc = check_config(d, &in, configs, index, at);
+    if (!rc)
+        rc = read_policy(d, in.policy, at, &def.policy);
     if (rc)
         return rc;
     jw_obj(d->w);
     jw_kstr(d->w, "name", in.name->str);
     jw_kstr(d->w, "type", in.name->str);
-    write_common(d->w, flag(in.enabled, enabled));
+    write_common(d->w, flag(in.enabled, def.enabled), def.policy);
     if (str_eqz(in.name->str, "web_fetch"))
         jw_knull(d->w, "url_sources");
     jw_obj_end(d->w);
@@ -158,22 +166,23 @@ static int decode_toolset(struct decoder *d, const struct json *tool, const char
     int rc = json_decode(tool, toolset_fields, &in, sizeof in, at, d->err);
     if (rc)
         return rc;
-    struct config_in def = {0};
+    struct config_in given = {0};
+    struct defaults def = {.policy = STR("always_allow")};
     char where[ERR_AT_MAX];
     json_pointer_key(where, at, STR("default_config"));
     if (json_is(in.default_config, JSON_OBJECT)) {
-        rc = json_decode(in.default_config, default_fields, &def, sizeof def, where, d->err);
+        rc = json_decode(in.default_config, default_fields, &given, sizeof given, where, d->err);
         if (!rc)
-            rc = check_policy(d, def.policy, where);
+            rc = read_policy(d, given.policy, where, &def.policy);
         if (rc)
             return rc;
     }
-    bool enabled = flag(def.enabled, true);
+    def.enabled = flag(given.enabled, true);
     jw_obj(d->w);
     jw_kz(d->w, "type", "agent_toolset_20260401");
     jw_key(d->w, "default_config");
     jw_obj(d->w);
-    write_common(d->w, enabled);
+    write_common(d->w, def.enabled, def.policy);
     jw_obj_end(d->w);
     jw_key(d->w, "configs");
     jw_arr(d->w);
@@ -181,7 +190,7 @@ static int decode_toolset(struct decoder *d, const struct json *tool, const char
     json_for_each (config, in.configs) {
         json_pointer_key(where, at, STR("configs"));
         json_pointer_index(where, where, i);
-        rc = decode_config(d, in.configs, config, i++, enabled, where);
+        rc = decode_config(d, in.configs, config, i++, def, where);
         if (rc)
             return rc;
     }

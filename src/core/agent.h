@@ -6,6 +6,7 @@
 #ifndef OSTLER_CORE_AGENT_H
 #define OSTLER_CORE_AGENT_H
 
+#include "base/limits.h"
 #include "json/json.h"
 
 /* X(NAME, wire name, runs in the sandbox) in the toolset's order */
@@ -36,7 +37,7 @@ struct tool_policy {
 struct agent {
     struct str name, model, effort, speed, system; /* system: absent when null */
     struct tool_policy tools[TOOL_COUNT];
-    const struct json *custom[128]; /* custom tool definitions */
+    const struct json *custom[LIMIT_TOOLS]; /* custom tool definitions */
     size_t ncustom;
 };
 
