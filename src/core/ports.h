@@ -55,7 +55,8 @@ struct model_usage {
     int64_t input_tokens, output_tokens;
     int64_t cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens;
     int64_t cost_microusd;
-    bool unpriced; /* no price is known for the model: cost is 0 */
+    bool unpriced;  /* no price is known for the model: cost is 0 */
+    bool estimated; /* the provider told no counts: these are guesses from the lengths */
 };
 
 enum model_block_type {

@@ -1,8 +1,7 @@
-/* model: providers behind core's model port: routing by model id, the price table, the two
- * adapters.
+/* model: providers behind core's model port: routing by model id, the price table, the protocols.
  *
  * Loop thread. The router owns the providers. A request is in the form of the Messages API (see
- * core/ports.h); each adapter puts it on its own wire.
+ * core/ports.h); each protocol puts it on its own wire.
  */
 #ifndef OSTLER_MODEL_MODEL_H
 #define OSTLER_MODEL_MODEL_H
@@ -12,9 +11,36 @@
 
 struct model_router;
 
+/* A provider by name. "anthropic" is always there, "openai" when the configuration or
+ * openai_* below names it; a configuration of one of these names adds to the fields below. */
+struct model_provider_config {
+    const char *name;     /* letters, digits, - and _; not "script" */
+    const char *type;     /* the protocol, "anthropic" or "openai"; NULL: the name says it */
+    const char *base_url; /* NULL: the published one */
+    const char *api_key;  /* NULL: none, which is fine for an address of one's own */
+    const char *key_name; /* what remedies call the key's setting; NULL: a good guess */
+    const char
+        *default_model; /* the id as the provider knows it, or as a route takes it; or NULL */
+    int64_t max_concurrent, requests_per_minute, tokens_per_minute; /* 0: no limit */
+    int64_t connect_ms, first_byte_ms, silence_ms;                  /* 0: those of model_config */
+};
+
+/* Ids that match go to the provider; the first route that matches wins over those built in. */
+struct model_route_config {
+    const char *match; /* "gpt-*": * any number of characters, ? one */
+    const char *provider;
+    bool strip_prefix; /* what stands before the first * or ? is not part of the provider's id */
+};
+
 struct model_config {
     const char *anthropic_base_url; /* NULL: the published one */
     const char *anthropic_api_key;  /* NULL: none configured */
+    const char *openai_base_url;    /* NULL: the published one */
+    const char *openai_api_key;     /* NULL: none configured */
+    const struct model_provider_config *providers;
+    size_t nproviders;
+    const struct model_route_config *routes;
+    size_t nroutes;
     const char *script_dir;  /* additional *.lua, looked up before the built-in ones; or NULL */
     const char *models_yaml; /* path of a price table; NULL: the built-in one */
     int64_t connect_ms, first_byte_ms, silence_ms; /* 0: the limits of base/limits.h */
@@ -25,11 +51,12 @@ int model_router_new(struct loop *l, struct http_client *http, const struct mode
 void model_router_free(struct model_router *r); /* no call may be running */
 struct model_port model_router_port(struct model_router *r);
 
-/* INVALID naming the model when no provider takes the id ("claude-*": anthropic, "script/NAME": the
- * scripted provider and NAME exists). */
+/* INVALID naming the model when no provider takes the id: "script/NAME" is the scripted provider
+ * and NAME exists; else the configured routes; NAME/... the provider NAME, without the prefix;
+ * "claude-*" anthropic; and gpt-*, chatgpt-*, o1*, o3*, o4* openai when it is configured. */
 int model_router_check(struct model_router *r, struct str model_id, struct err *err) MUST_USE;
-/* The id `ostler run` uses when none is given: the first configured provider's, else script/demo.
- */
+/* The id `ostler run` uses when none is given: that of the first provider that is configured, else
+ * script/demo. "" when that provider names no default model: the caller must ask for one. */
 const char *model_router_default(const struct model_router *r);
 
 /* What the table says of a model. */
@@ -44,7 +71,7 @@ struct model_info {
     int64_t long_above_tokens; /* 0: no band */
     int64_t long_input, long_output, long_cache_write_5m, long_cache_write_1h, long_cache_read;
 };
-/* NULL when no entry (id or alias) names it. */
+/* NULL when no entry (id or alias) names it, as it stands or as its provider knows it. */
 const struct model_info *model_router_info(const struct model_router *r, struct str model_id);
 size_t model_router_table(const struct model_router *r, const struct model_info **out);
 /* Fills usage->cost_microusd and unpriced, rounding up to a micro-dollar. script/ costs 0. */

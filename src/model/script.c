@@ -69,7 +69,8 @@ int script_check(const struct script_provider *p, struct str name, struct err *e
 struct script_call {
     struct model_call base;
     struct script_provider *provider;
-    const struct model_request *req; /* NULL once the script has run */
+    struct model_request req; /* a copy: the caller's may be on its stack; the views stay its own */
+    bool ran;
     const struct model_callbacks *cb;
     void *arg;
     struct loop_timer timer;
@@ -107,7 +108,7 @@ static void run(struct script_call *c)
 {
     struct err err = {0};
     char path[PATH_MAX];
-    struct str name = str_skip(c->req->model, sizeof "script/" - 1), text;
+    struct str name = str_skip(c->req.model, sizeof "script/" - 1), text;
     AUTO_BUF struct buf file = BUF_INIT(SCRIPT_SOURCE);
     int rc = 0;
     if (file_find(c->provider, name, path)) {
@@ -120,7 +121,7 @@ static void run(struct script_call *c)
             rc = err_set(&err, ERR_INVALID, "it is no longer there");
     }
     if (rc == 0)
-        rc = script_run(name, text, c->req, &c->arena, &c->reply, &err);
+        rc = script_run(name, text, &c->req, &c->arena, &c->reply, &err);
     if (rc) {
         c->reply = (struct script_reply){.failing = true};
         struct model_failure *f = &c->reply.failure;
@@ -130,7 +131,7 @@ static void run(struct script_call *c)
         (void)str_copyz(f->message, sizeof f->message,
                         str_utf8_take(str_z(message), sizeof f->message - 1));
     }
-    c->req = NULL;
+    c->ran = true;
 }
 
 static struct str next_piece(struct script_call *c)
@@ -197,7 +198,7 @@ static void finish(struct script_call *c)
 static void on_timer(struct loop_timer *timer)
 {
     struct script_call *c = CONTAINER_OF(timer, struct script_call, timer);
-    if (c->req)
+    if (!c->ran)
         run(c);
     while (!c->over && c->block < c->reply.nblocks) {
         if (step(c) && c->reply.delay_ms && !c->over) {
@@ -221,7 +222,7 @@ struct model_call *script_start(struct script_provider *p, const struct model_re
     struct script_call *c = mem_zalloc(sizeof *c);
     c->base.cancel = call_cancel;
     c->provider = p;
-    c->req = req;
+    c->req = *req;
     c->cb = cb;
     c->arg = arg;
     arena_init(&c->arena, LIMIT_JSON_ARENA);

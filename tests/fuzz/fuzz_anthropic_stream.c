@@ -22,10 +22,10 @@ static void require_json(struct str text)
     REQUIRE(json_parse(&a, text, JSON_ALLOW_DUPLICATES, &v, NULL) == 0 && v->type == JSON_OBJECT);
 }
 
-static void require_sound(const struct anthropic_stream *s)
+static void require_sound(const struct answer *s)
 {
-    REQUIRE(anthropic_stream_over(s));
-    if (s->state == ANTHROPIC_FAILED) {
+    REQUIRE(answer_over(s));
+    if (s->state == ANSWER_FAILED) {
         REQUIRE(str_utf8(str_z(s->failure.message)) && s->failure.message[0]);
         return;
     }
@@ -40,10 +40,10 @@ static void require_sound(const struct anthropic_stream *s)
     }
 }
 
-static void require_same(const struct anthropic_stream *a, const struct anthropic_stream *b)
+static void require_same(const struct answer *a, const struct answer *b)
 {
     REQUIRE(a->state == b->state);
-    if (a->state == ANTHROPIC_FAILED)
+    if (a->state == ANSWER_FAILED)
         return;
     REQUIRE(a->result.nblocks == b->result.nblocks && a->result.stop == b->result.stop);
     for (size_t i = 0; i < a->result.nblocks; i++) {
@@ -56,23 +56,23 @@ static void require_same(const struct anthropic_stream *a, const struct anthropi
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct str all = str_n((const char *)data, size);
-    struct anthropic_stream whole, pieces, message;
-    anthropic_stream_init(&whole, NULL, NULL);
-    anthropic_stream_feed(&whole, all);
-    anthropic_stream_end(&whole, "cut");
+    struct answer whole, pieces, message;
+    answer_init(&whole, &anthropic_decoder, NULL, NULL);
+    answer_feed(&whole, all);
+    answer_end(&whole, "cut");
     require_sound(&whole);
-    anthropic_stream_init(&pieces, NULL, NULL);
+    answer_init(&pieces, &anthropic_decoder, NULL, NULL);
     size_t step = size ? data[0] % 7u + 1 : 1;
     for (struct str rest = all; rest.len; rest = str_skip(rest, step))
-        anthropic_stream_feed(&pieces, str_take(rest, step));
-    anthropic_stream_end(&pieces, "cut");
+        answer_feed(&pieces, str_take(rest, step));
+    answer_end(&pieces, "cut");
     require_sound(&pieces);
     require_same(&whole, &pieces);
-    anthropic_stream_init(&message, NULL, NULL);
-    anthropic_stream_message(&message, all);
+    answer_init(&message, &anthropic_decoder, NULL, NULL);
+    answer_message(&message, all);
     require_sound(&message);
-    anthropic_stream_fini(&whole);
-    anthropic_stream_fini(&pieces);
-    anthropic_stream_fini(&message);
+    answer_fini(&whole);
+    answer_fini(&pieces);
+    answer_fini(&message);
     return 0;
 }

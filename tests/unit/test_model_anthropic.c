@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-struct answer {
+struct reply {
     int status;
     const char *type;           /* content type; NULL: none */
     const char *header, *value; /* one more; or NULL */
@@ -16,7 +16,7 @@ struct answer {
 
 static struct {
     struct http_server *server;
-    const struct answer *answer;
+    const struct reply *answer;
     struct fixture *f;
     struct buf seen; /* head lines and body of the request */
     char url[64];
@@ -24,7 +24,7 @@ static struct {
 
 static void peer_body(struct http_req *r, struct str body)
 {
-    const struct answer *a = peer.answer;
+    const struct reply *a = peer.answer;
     buf_str(&peer.seen, body);
     struct http_header headers[2];
     size_t n = 0;
@@ -72,7 +72,7 @@ static void peer_closed(void *arg)
 #define KEY "sk-ant-secret-1234"
 
 /* A fixture whose base URL is a server that gives `answer` to everything. */
-static void open_pair(struct fixture *f, const struct answer *answer, const char *suffix)
+static void open_pair(struct fixture *f, const struct reply *answer, const char *suffix)
 {
     fixture_init(f, &(struct model_config){0});
     const struct http_server_config cfg = {.host = "127.0.0.1", .handler = peer_handler};
@@ -119,7 +119,7 @@ static void a_streamed_answer_is_decoded_and_priced(void **state)
     static const char *const suffixes[] = {"", "/", "//"};
     for (size_t i = 0; i < COUNT_OF(suffixes); i++) {
         struct fixture f;
-        open_pair(&f, &(struct answer){200, SSE, .body = START SAY("hello") END}, suffixes[i]);
+        open_pair(&f, &(struct reply){200, SSE, .body = START SAY("hello") END}, suffixes[i]);
         f.req.system = STR("[{\"type\":\"text\",  \"text\":\"be kind\"}]");
         f.req.tools = STR("[ {\"name\":\"bash\"} ]");
         f.req.messages = STR("[{\"role\":\"user\", \"content\":\"1.0e0\"}]");
@@ -168,7 +168,10 @@ static void each_model_is_asked_to_think_in_its_way(void **state)
                                           .speed = str_z(cases[i].speed),
                                           .max_tokens = cases[i].max_tokens,
                                           .messages = STR("[]")};
-        anthropic_body(model_table_find(&model_table_builtin, req.model), &req, &got);
+        const struct wire_request r = {&req, model_table_find(&model_table_builtin, req.model),
+                                       req.model, true};
+        struct err err;
+        assert_int_equal(anthropic_wire.body(&r, &got, &err), 0);
         struct str w = str_z(cases[i].want);
         ptrdiff_t comma = str_find_ch(w, ',');
         buf_printf(&want,
@@ -183,7 +186,7 @@ static void answers_of_every_kind_lead_to_the_right_outcome(void **state)
 {
     (void)state;
     static const struct {
-        struct answer answer;
+        struct reply answer;
         const char *log, *has;
         int status;
         int64_t retry_after_ms;
@@ -260,7 +263,7 @@ static void what_a_failed_answer_used_is_counted(void **state)
 {
     (void)state;
     struct fixture f;
-    open_pair(&f, &(struct answer){200, SSE, .body = START SAY("half"), .cut = true}, "");
+    open_pair(&f, &(struct reply){200, SSE, .body = START SAY("half"), .cut = true}, "");
     fixture_ask(&f, "claude-opus-5");
     assert_int_equal(f.usage.input_tokens, 1000);
     assert_int_equal(f.usage.cost_microusd, 5000 + 25);
@@ -271,7 +274,7 @@ static void fast_mode_says_so_and_has_no_price(void **state)
 {
     (void)state;
     struct fixture f;
-    open_pair(&f, &(struct answer){200, SSE, .body = START SAY("x") END}, "");
+    open_pair(&f, &(struct reply){200, SSE, .body = START SAY("x") END}, "");
     f.req.speed = STR("fast");
     fixture_ask(&f, "claude-opus-5");
     assert_non_null(strstr(peer.seen.data, "anthropic-beta: fast-mode-2026-02-01\n"));
@@ -300,7 +303,7 @@ static void silence_in_the_middle_of_a_stream_is_a_failure(void **state)
 {
     (void)state;
     struct fixture f;
-    open_pair(&f, &(struct answer){200, SSE, .body = START SAY("x"), .stays = true}, "");
+    open_pair(&f, &(struct reply){200, SSE, .body = START SAY("x"), .stays = true}, "");
     model_router_free(f.router);
     struct err err;
     const struct model_config cfg = {
@@ -316,7 +319,7 @@ static void a_call_can_be_cancelled_at_any_call_back(void **state)
     (void)state;
     for (int after = 1; after <= 3; after++) {
         struct fixture f;
-        open_pair(&f, &(struct answer){200, SSE, .body = START SAY("x") END}, "");
+        open_pair(&f, &(struct reply){200, SSE, .body = START SAY("x") END}, "");
         f.cancel_after = after;
         fixture_ask(&f, "claude-opus-5");
         assert_true(f.cancelled);
@@ -328,7 +331,7 @@ static void a_call_can_be_cancelled_while_it_connects(void **state)
 {
     (void)state;
     struct fixture f;
-    open_pair(&f, &(struct answer){200, SSE, .body = START SAY("x") END}, "");
+    open_pair(&f, &(struct reply){200, SSE, .body = START SAY("x") END}, "");
     f.req.model = STR("claude-opus-5");
     fixture_start(&f);
     f.port.cancel(f.port.self, f.call);

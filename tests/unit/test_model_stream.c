@@ -13,14 +13,14 @@
 
 struct seen {
     struct buf log; /* call-backs */
-    struct anthropic_stream s;
+    struct answer s;
     int stop_after; /* call-backs; 0: never */
 };
 
 static void called(struct seen *t)
 {
     if (t->stop_after && --t->stop_after == 0)
-        anthropic_stream_stop(&t->s);
+        answer_stop(&t->s);
 }
 
 static void on_block(void *arg, size_t index, enum model_block_type type)
@@ -42,12 +42,12 @@ static const struct model_callbacks callbacks = {.block_start = on_block, .text_
 static void seen_init(struct seen *t)
 {
     *t = (struct seen){.log = BUF_INIT(1 << 20)};
-    anthropic_stream_init(&t->s, &callbacks, t);
+    answer_init(&t->s, &anthropic_decoder, &callbacks, t);
 }
 
 static void seen_fini(struct seen *t)
 {
-    anthropic_stream_fini(&t->s);
+    answer_fini(&t->s);
     buf_fini(&t->log);
 }
 
@@ -55,11 +55,11 @@ static void seen_fini(struct seen *t)
 static void describe(struct seen *t, struct buf *out)
 {
     buf_str(out, buf_view(&t->log));
-    if (t->s.state == ANTHROPIC_FAILED) {
+    if (t->s.state == ANSWER_FAILED) {
         buf_printf(out, " failed %d %s", (int)t->s.failure.kind, t->s.failure.message);
         return;
     }
-    assert_int_equal(t->s.state, ANTHROPIC_DONE);
+    assert_int_equal(t->s.state, ANSWER_DONE);
     const struct model_result *r = &t->s.result;
     buf_printf(out, " stop %d", (int)r->stop);
     for (size_t i = 0; i < r->nblocks; i++) {
@@ -201,7 +201,7 @@ static const struct transcript {
 static void check(const struct transcript *t, struct seen *seen)
 {
     AUTO_BUF struct buf got = BUF_INIT(1 << 20);
-    anthropic_stream_end(&seen->s, NULL);
+    answer_end(&seen->s, NULL);
     describe(seen, &got);
     if (strcmp(got.data, t->want) != 0)
         print_error("transcript: %s\n", t->name);
@@ -216,8 +216,8 @@ static void every_transcript_decodes_at_every_split(void **state)
         for (size_t cut = 0; cut <= all.len; cut++) {
             struct seen seen;
             seen_init(&seen);
-            anthropic_stream_feed(&seen.s, str_take(all, cut));
-            anthropic_stream_feed(&seen.s, str_skip(all, cut));
+            answer_feed(&seen.s, str_take(all, cut));
+            answer_feed(&seen.s, str_skip(all, cut));
             check(&transcripts[i], &seen);
             seen_fini(&seen);
         }
@@ -231,7 +231,7 @@ static void every_transcript_decodes_byte_by_byte(void **state)
         struct seen seen;
         seen_init(&seen);
         for (struct str all = str_z(transcripts[i].sse); all.len; all = str_skip(all, 1))
-            anthropic_stream_feed(&seen.s, str_take(all, 1));
+            answer_feed(&seen.s, str_take(all, 1));
         check(&transcripts[i], &seen);
         seen_fini(&seen);
     }
@@ -245,9 +245,9 @@ static void a_stream_cut_anywhere_fails_and_never_ends_well(void **state)
         for (size_t cut = 0; cut + 1 < all.len; cut++) {
             struct seen seen;
             seen_init(&seen);
-            anthropic_stream_feed(&seen.s, str_take(all, cut));
-            anthropic_stream_end(&seen.s, "reset");
-            assert_int_equal(seen.s.state, ANTHROPIC_FAILED);
+            answer_feed(&seen.s, str_take(all, cut));
+            answer_end(&seen.s, "reset");
+            assert_int_equal(seen.s.state, ANSWER_FAILED);
             seen_fini(&seen);
         }
     }
@@ -259,10 +259,9 @@ static void a_stopped_decoder_calls_nobody_back(void **state)
     struct seen seen;
     seen_init(&seen);
     seen.stop_after = 2;
-    anthropic_stream_feed(&seen.s,
-                          STR(START TEXT("0") SAY("0", "a") SAY("0", "b") END("end_turn")));
+    answer_feed(&seen.s, STR(START TEXT("0") SAY("0", "a") SAY("0", "b") END("end_turn")));
     assert_string_equal(seen.log.data, "[0:0]0=a;");
-    assert_int_equal(seen.s.state, ANTHROPIC_STOPPED);
+    assert_int_equal(seen.s.state, ANSWER_STOPPED);
     seen_fini(&seen);
 }
 
@@ -289,11 +288,13 @@ static void a_whole_message_instead_of_a_stream_is_decoded(void **state)
     for (size_t i = 0; i < COUNT_OF(messages); i++) {
         struct seen seen;
         seen_init(&seen);
-        anthropic_stream_message(&seen.s, str_z(messages[i].sse));
+        answer_message(&seen.s, str_z(messages[i].sse));
         check(&messages[i], &seen);
         seen_fini(&seen);
     }
 }
+
+static const struct failure_names names = {"ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", NULL};
 
 static void statuses_and_types_map_to_kinds_with_a_remedy(void **state)
 {
@@ -341,7 +342,7 @@ static void statuses_and_types_map_to_kinds_with_a_remedy(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct model_failure f = {0};
-        anthropic_error_body(&f, cases[i].status, str_z(cases[i].body));
+        failure_body(&f, &names, cases[i].status, str_z(cases[i].body));
         assert_int_equal(f.kind, cases[i].kind);
         assert_int_equal(f.http_status, cases[i].status);
         assert_true(str_utf8(str_z(f.message)));
@@ -360,7 +361,7 @@ static void a_long_message_is_cut_but_keeps_its_remedy(void **state)
         buf_z(&body, "\xc3\xbc");
     buf_z(&body, "\"}}");
     struct model_failure f = {0};
-    anthropic_error_body(&f, 401, buf_view(&body));
+    failure_body(&f, &names, 401, buf_view(&body));
     assert_true(str_utf8(str_z(f.message)));
     assert_true(str_ends(str_z(f.message), STR("check ANTHROPIC_API_KEY")));
 }
@@ -388,7 +389,7 @@ static void retry_after_is_read_in_all_its_forms_and_capped(void **state)
         {NULL, "Wed, 21 Oct 2099 07:28:00 GMT", 60000},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++)
-        assert_int_equal(anthropic_retry_after(str_z(cases[i].ms), str_z(cases[i].after), now),
+        assert_int_equal(failure_retry_after(str_z(cases[i].ms), str_z(cases[i].after), now),
                          cases[i].want);
 }
 
