@@ -139,7 +139,7 @@ describe('tools', () => {
     });
 
     test('an empty output does not wedge the session', async () => {
-        const session = await world.session({ agent: { model: 'script/tool', tools: TOOLSET } });
+        const session = await world.session({ agent: { model: 'script/shell', tools: TOOLSET } });
         const seen = await world.turn(session.id, 'run: true');
         assert.equal(seen.find((e) => e.type === 'agent.tool_result').is_error, false);
         assert.equal(seen.at(-1).stop_reason.type, 'end_turn');
@@ -222,7 +222,7 @@ describe('interrupt', () => {
     });
 
     test('it ends a tool call that is running', async () => {
-        const session = await world.session({ agent: { model: 'script/tool', tools: TOOLSET } });
+        const session = await world.session({ agent: { model: 'script/shell', tools: TOOLSET } });
         const stream = await world.stream(session.id);
         await world.send(session.id, 'run: echo started; sleep 100');
         await stream.until('span.model_request_end');
