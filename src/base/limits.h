@@ -15,8 +15,8 @@ enum {
     LIMIT_HTTP_CONNECTIONS = 8192,
     LIMIT_STREAM_QUEUE = 64 * 1024, /* unsent bytes beyond the socket's buffer, per stream */
     LIMIT_STREAM_PING_MS = 15 * 1000,
-    LIMIT_STREAM_TICK_MS = 5 * 1000,      /* how often streams are looked after; divides the ping */
-    LIMIT_STREAM_STALL_MS = 10 * 1000,    /* a full queue that takes nothing for so long is cut */
+    LIMIT_STREAM_TICK_MS = 5 * 1000,    /* how often streams are looked after; divides the ping */
+    LIMIT_STREAM_STALL_MS = 10 * 1000,  /* a full queue that takes nothing for so long is cut */
     LIMIT_SSE_EVENT = 32 * 1024 * 1024, /* one event read from a provider */
 
     /* JSON */
@@ -35,6 +35,15 @@ enum {
     LIMIT_INITIAL_EVENTS = 50,
     LIMIT_EVENTS_PER_SEND = 1000,
     LIMIT_CONTENT_BLOCKS = 1000,
+
+    /* Files (API) */
+    LIMIT_FILE = 500 * 1024 * 1024,
+    LIMIT_FILENAME_CHARS = 255,
+    LIMIT_MIME_TYPE = 127, /* ours */
+    LIMIT_FILE_EXPIRES_MIN_S = 3600,
+    LIMIT_FILE_EXPIRES_MAX_S = 7776000,
+    LIMIT_FILE_METADATA_DAYS = 30, /* how long an expired file can still be looked at */
+    LIMIT_FILE_IDS = 100,          /* of one list request */
 
     /* Loop */
     LIMIT_TOOL_ROUNDS = 500, /* per turn */

@@ -1,5 +1,6 @@
 #include "store/blob.h"
 
+#include "base/buf.h"
 #include "base/fd.h"
 #include "base/rand.h"
 
@@ -60,34 +61,47 @@ void blobs_close(struct blobs *b)
 /* ---- writing ---- */
 
 /* A blob on its way in: hashed while it is written to a temporary. */
-struct upload {
+struct blob_upload {
     const struct blobs *blobs;
     int fd;
-    char tmp[TMP_MAX_LEN];
+    char tmp[TMP_MAX_LEN]; /* empty: it has no temporary name any more */
     crypto_hash_sha256_state hash;
     int64_t size;
+    struct blob_id id; /* when finished */
 };
 
-static int upload_start(struct upload *u, const struct blobs *b, struct err *err)
+int blob_upload_open(const struct blobs *b, struct blob_upload **out, struct err *err)
 {
-    *u = (struct upload){.blobs = b};
-    snprintf(u->tmp, sizeof u->tmp, TMP_PREFIX "%016" PRIx64, rand_u64());
-    u->fd = openat(b->dir, u->tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (u->fd < 0)
+    char tmp[TMP_MAX_LEN];
+    snprintf(tmp, sizeof tmp, TMP_PREFIX "%016" PRIx64, rand_u64());
+    int fd = openat(b->dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
         return err_sys(err, errno, "create a blob");
+    struct blob_upload *u = mem_zalloc(sizeof *u);
+    u->blobs = b;
+    u->fd = fd;
+    memcpy(u->tmp, tmp, sizeof tmp);
     crypto_hash_sha256_init(&u->hash);
+    *out = u;
     return 0;
 }
 
-static int upload_add(struct upload *u, struct str data, struct err *err)
+int blob_upload_add(struct blob_upload *u, struct str data, struct err *err)
 {
+    if (data.len == 0)
+        return 0;
     crypto_hash_sha256_update(&u->hash, (const unsigned char *)data.ptr, data.len);
     u->size += (int64_t)data.len;
     int rc = fd_write_all(u->fd, data, err);
     return rc ? err_wrap(err, "write a blob") : 0;
 }
 
-static int upload_from_fd(struct upload *u, int fd, int64_t max_bytes, struct err *err)
+int64_t blob_upload_size(const struct blob_upload *u)
+{
+    return u->size;
+}
+
+static int add_from_fd(struct blob_upload *u, int fd, int64_t max_bytes, struct err *err)
 {
     char chunk[CHUNK];
     for (;;) {
@@ -100,7 +114,7 @@ static int upload_from_fd(struct upload *u, int fd, int64_t max_bytes, struct er
             return 0;
         if (n > max_bytes - u->size)
             return err_set(err, ERR_TOO_LARGE, "more than %" PRId64 " bytes", max_bytes);
-        int rc = upload_add(u, str_n(chunk, (size_t)n), err);
+        int rc = blob_upload_add(u, str_n(chunk, (size_t)n), err);
         if (rc)
             return rc;
     }
@@ -121,15 +135,17 @@ static int sync_dir(int at, const char *name, struct err *err)
     return 0;
 }
 
-static int upload_finish(struct upload *u, struct blob_id *out, struct err *err)
+static bool no_links(int sys)
 {
-    unsigned char sum[crypto_hash_sha256_BYTES];
-    struct blob_id id;
+    return sys == EPERM || sys == EOPNOTSUPP || sys == EMLINK || sys == ENOSYS;
+}
+
+/* A second name beside the temporary one. An equal blob that is there already is as good. */
+static int give_name(struct blob_upload *u, struct err *err)
+{
     char shard[3], path[BLOB_NAME_LEN + 2];
     int dir = u->blobs->dir;
-    crypto_hash_sha256_final(&u->hash, sum);
-    sodium_bin2hex(id.z, sizeof id.z, sum, sizeof sum);
-    blob_path(id.z, shard, path);
+    blob_path(u->id.z, shard, path);
     if (mkdirat(dir, shard, 0700) == 0) {
         int rc = sync_dir(dir, ".", err);
         if (rc)
@@ -137,51 +153,76 @@ static int upload_finish(struct upload *u, struct blob_id *out, struct err *err)
     } else if (errno != EEXIST) {
         return err_sys(err, errno, "create the blob directory '%s'", shard);
     }
+    if (linkat(dir, u->tmp, dir, path, 0) < 0 && errno != EEXIST) {
+        if (!no_links(errno) || renameat(dir, u->tmp, dir, path) < 0)
+            return err_sys(err, errno, "name a blob");
+        u->tmp[0] = '\0';
+    }
+    return sync_dir(dir, shard, err); /* also for a name that another thread gave just now */
+}
+
+int blob_upload_finish(struct blob_upload *u, struct blob_id *out, struct err *err)
+{
+    unsigned char sum[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256_final(&u->hash, sum);
+    sodium_bin2hex(u->id.z, sizeof u->id.z, sum, sizeof sum);
     if (fsync(u->fd) < 0)
         return err_sys(err, errno, "fsync a blob");
-    /* Over an equal blob this changes nothing that a reader could see. */
-    if (renameat(dir, u->tmp, dir, path) < 0)
-        return err_sys(err, errno, "rename a blob into place");
-    u->tmp[0] = '\0';
-    int rc = sync_dir(dir, shard, err);
+    int rc = give_name(u, err);
     if (rc == 0)
-        *out = id;
+        *out = u->id;
     return rc;
 }
 
-static void upload_end(struct upload *u)
+int blob_upload_settle(struct blob_upload *u, struct err *err)
 {
-    if (u->fd < 0)
+    char shard[3], path[BLOB_NAME_LEN + 2];
+    blob_path(u->id.z, shard, path);
+    if (faccessat(u->blobs->dir, path, F_OK, 0) == 0)
+        return 0;
+    if (errno != ENOENT)
+        return err_sys(err, errno, "look for a blob");
+    if (!u->tmp[0])
+        return err_set(err, ERR_UNAVAILABLE, "the content was removed meanwhile; send it again");
+    return give_name(u, err);
+}
+
+void blob_upload_close(struct blob_upload *u)
+{
+    if (!u)
         return;
     fd_close(u->fd);
     if (u->tmp[0])
         unlinkat(u->blobs->dir, u->tmp, 0);
+    mem_free(u);
 }
 
 int blob_put(const struct blobs *b, struct str data, struct blob_id *out, struct err *err)
 {
-    struct upload u;
-    int rc = upload_start(&u, b, err);
+    struct blob_upload *u;
+    int rc = blob_upload_open(b, &u, err);
+    if (rc)
+        return rc;
+    rc = blob_upload_add(u, data, err);
     if (rc == 0)
-        rc = upload_add(&u, data, err);
-    if (rc == 0)
-        rc = upload_finish(&u, out, err);
-    upload_end(&u);
+        rc = blob_upload_finish(u, out, err);
+    blob_upload_close(u);
     return rc;
 }
 
 int blob_put_fd(const struct blobs *b, int fd, int64_t max_bytes, struct blob_id *out,
                 int64_t *size, struct err *err)
 {
-    struct upload u;
-    int rc = upload_start(&u, b, err);
+    struct blob_upload *u;
+    int rc = blob_upload_open(b, &u, err);
+    if (rc)
+        return rc;
+    rc = add_from_fd(u, fd, max_bytes, err);
     if (rc == 0)
-        rc = upload_from_fd(&u, fd, max_bytes, err);
-    if (rc == 0)
-        rc = upload_finish(&u, out, err);
+        rc = blob_upload_finish(u, out, err);
     if (rc == 0 && size)
-        *size = u.size;
-    upload_end(&u);
+        *size = u->size;
+    blob_upload_close(u);
     return rc;
 }
 
@@ -228,4 +269,64 @@ int blob_unlink(const struct blobs *b, struct str id, struct err *err)
     if (errno == ENOENT)
         return err_set(err, ERR_NOT_FOUND, "no blob '" STR_FMT "'", STR_ARG(id));
     return err_sys(err, errno, "remove blob '" STR_FMT "'", STR_ARG(id));
+}
+
+/* The name of a retired blob: a temporary, which the next start removes should this one not. */
+static void trash_name(struct str id, char out[sizeof TMP_PREFIX + BLOB_NAME_LEN])
+{
+    snprintf(out, sizeof TMP_PREFIX + BLOB_NAME_LEN, TMP_PREFIX "%.*s", BLOB_NAME_LEN, id.ptr);
+}
+
+int blob_retire(const struct blobs *b, struct str id, struct err *err)
+{
+    char path[BLOB_NAME_LEN + 2], trash[sizeof TMP_PREFIX + BLOB_NAME_LEN];
+    int rc = parse_id(id, path, err);
+    if (rc)
+        return rc;
+    trash_name(id, trash);
+    if (renameat(b->dir, path, b->dir, trash) == 0)
+        return 0;
+    if (errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "no blob '" STR_FMT "'", STR_ARG(id));
+    return err_sys(err, errno, "retire blob '" STR_FMT "'", STR_ARG(id));
+}
+
+void blob_discard(const struct blobs *b, struct str id)
+{
+    char trash[sizeof TMP_PREFIX + BLOB_NAME_LEN];
+    if (id.len != BLOB_NAME_LEN)
+        return;
+    trash_name(id, trash);
+    unlinkat(b->dir, trash, 0);
+}
+
+int blob_list(const struct blobs *b, unsigned shard, struct arena *a, struct blob_id **out,
+              size_t *n, struct err *err)
+{
+    char name[3];
+    AUTO_BUF struct buf found = BUF_INIT(SIZE_MAX / 4);
+    snprintf(name, sizeof name, "%02x", shard % BLOB_SHARDS);
+    AUTO_FD int fd = openat(b->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (!d && errno != ENOENT)
+        return err_sys(err, errno, "read the blob directory '%s'", name);
+    if (d)
+        fd = -1; /* closed with d */
+    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+        struct blob_id id;
+        char path[BLOB_NAME_LEN + 2];
+        int len = snprintf(id.z, sizeof id.z, "%s%s", name, e->d_name);
+        if (len == BLOB_NAME_LEN && parse_id(str_z(id.z), path, NULL) == 0)
+            buf_put(&found, &id, sizeof id);
+    }
+    if (d)
+        closedir(d);
+    void *copy = arena_alloc(a, found.len);
+    if (!copy)
+        return err_set(err, ERR_LIMIT, "too many blobs in directory '%s'", name);
+    if (found.len)
+        memcpy(copy, found.data, found.len);
+    *out = copy;
+    *n = found.len / sizeof(struct blob_id);
+    return 0;
 }

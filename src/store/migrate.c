@@ -90,6 +90,24 @@ static const char *const steps[] = {
     " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
     " seq INTEGER NOT NULL, body TEXT NOT NULL);"
     "CREATE UNIQUE INDEX transcript_seq ON transcript(session, seq);",
+
+    /* 2: files. blob.refs is the number of files with that content; at 0 the content goes.
+     * `changes` grows with each change of it, so that whoever has seen a row at 0 knows it again. A
+     * file whose time is over keeps its row for a while, without content. Ids sort by time. */
+    "CREATE TABLE blob ("
+    " name TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, refs INTEGER NOT NULL,"
+    " changes INTEGER NOT NULL);"
+    "CREATE INDEX blob_unused ON blob(name) WHERE refs = 0;"
+    "CREATE TABLE file ("
+    " id TEXT NOT NULL UNIQUE, workspace TEXT NOT NULL REFERENCES workspace(id), scope TEXT,"
+    " filename TEXT NOT NULL, mime_type TEXT NOT NULL, size_bytes INTEGER NOT NULL,"
+    " downloadable INTEGER NOT NULL, created_us INTEGER NOT NULL, expires_us INTEGER NOT NULL,"
+    " blob TEXT REFERENCES blob(name));"
+    "CREATE INDEX file_list ON file(workspace, id);"
+    "CREATE INDEX file_scope ON file(scope, id) WHERE scope IS NOT NULL;"
+    "CREATE INDEX file_blob ON file(blob) WHERE blob IS NOT NULL;"
+    "CREATE INDEX file_expires ON file(expires_us) WHERE expires_us > 0 AND blob IS NOT NULL;"
+    "CREATE INDEX file_expired ON file(expires_us) WHERE expires_us > 0 AND blob IS NULL;",
 };
 
 static int run_step(struct db *db, int64_t from, struct err *err)

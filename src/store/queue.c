@@ -58,6 +58,7 @@ void queue_fini(struct queue *q)
 
 enum queue_push queue_push(struct queue *q, struct store_job *job, size_t limit, bool *busy)
 {
+    bool wake = false;
     pthread_mutex_lock(&q->lock);
     enum queue_push rc = q->stopping          ? QUEUE_STOPPED
                          : q->jobs.n >= limit ? QUEUE_FULL
@@ -65,10 +66,12 @@ enum queue_push queue_push(struct queue *q, struct store_job *job, size_t limit,
     if (rc == QUEUE_TAKEN) {
         job_list_push(&q->jobs, job);
         *busy = q->jobs.n > q->waiting;
-        if (q->waiting)
-            pthread_cond_signal(&q->wake);
+        wake = q->waiting > 0;
     }
     pthread_mutex_unlock(&q->lock);
+    /* Outside of the lock, which the woken thread would otherwise run into. */
+    if (wake)
+        pthread_cond_signal(&q->wake);
     return rc;
 }
 

@@ -108,7 +108,9 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     /* The other tables follow by ON DELETE CASCADE. */
     static const char sql[] = "DELETE FROM session WHERE key = ?1";
     int64_t changes = 0;
-    int rc = db_exec(tx->db, sql, DB_ARGS(db_i64(key)), &changes, err);
+    int rc = tx_file_delete_scope(tx, key, err);
+    if (rc == 0)
+        rc = db_exec(tx->db, sql, DB_ARGS(db_i64(key)), &changes, err);
     if (rc == 0 && changes == 0)
         return err_set(err, ERR_NOT_FOUND, "the session does not exist any more");
     return rc;

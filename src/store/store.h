@@ -176,7 +176,7 @@ int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, siz
 /* Counts by status, for /metrics. */
 int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err) MUST_USE;
 int tx_session_delete(struct store_tx *tx, int64_t key,
-                      struct err *err) MUST_USE; /* and all it owns */
+                      struct err *err) MUST_USE; /* and all it owns, the files it made too */
 
 /* ---- the inbox: accepted client events not yet processed ---- */
 struct inbox_row {
@@ -227,6 +227,54 @@ int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_f
 /* The seq of an event of this session by id; NOT_FOUND. Looks from the newest backwards. */
 int tx_event_seq(struct store_tx *tx, int64_t session_key, struct str event_id, int64_t *seq,
                  struct err *err) MUST_USE;
+
+/* ---- files and their contents ---- */
+struct file_row {
+    struct id id;
+    struct id scope_id; /* the session that made it; empty: none */
+    struct str filename, mime_type;
+    int64_t size_bytes;
+    bool downloadable;
+    int64_t created_us, expires_us; /* expires_us 0: never */
+    struct str blob;                /* name of its content; absent: it expired */
+};
+/* Counts one more use of the blob, which must be durable (see blob_upload_settle()). */
+int tx_file_insert(struct store_tx *tx, struct str ws, const struct file_row *row,
+                   struct err *err) MUST_USE;
+/* NOT_FOUND also LIMIT_FILE_METADATA_DAYS after it expired. */
+int tx_file_get(struct store_tx *tx, struct str ws, struct str id, int64_t now_us, struct arena *a,
+                struct file_row *out, struct err *err) MUST_USE;
+int tx_file_delete(struct store_tx *tx, struct str ws, struct str id, int64_t now_us,
+                   struct err *err) MUST_USE;
+struct file_filter {
+    struct str scope_id; /* absent: all */
+    /* Ids need not exist any more: they sort by time of creation. At most one of both. */
+    struct str after;  /* those listed behind it */
+    struct str before; /* those listed directly before it; still newest first */
+    int64_t limit;
+    int64_t now_us;
+};
+/* Newest first. *more: there are others beyond the page, in the direction of paging. */
+int tx_file_list(struct store_tx *tx, struct str ws, const struct file_filter *f, struct arena *a,
+                 struct file_row **out, size_t *n, bool *more, struct err *err) MUST_USE;
+
+/* For the sweep. Takes the content of at most `limit` files whose time is over, and as many rows
+ * that nobody may read any more; *n is how many of both. */
+int tx_file_expire(struct store_tx *tx, int64_t now_us, int64_t limit, int64_t *n,
+                   struct err *err) MUST_USE;
+/* Whether the above would find something. */
+int tx_file_due(struct store_tx *tx, int64_t now_us, bool *due, struct err *err) MUST_USE;
+struct blob_row {
+    char name[65];
+    int64_t changes;
+};
+/* Contents that no file has any more, at most `limit`. */
+int tx_blob_unused(struct store_tx *tx, int64_t limit, struct arena *a, struct blob_row **out,
+                   size_t *n, struct err *err) MUST_USE;
+/* Forgets one of those, unless it changed since: then *gone is false. */
+int tx_blob_forget(struct store_tx *tx, const struct blob_row *row, bool *gone,
+                   struct err *err) MUST_USE;
+int tx_blob_known(struct store_tx *tx, struct str name, bool *known, struct err *err) MUST_USE;
 
 /* ---- small durable values of the server itself ---- */
 int tx_meta_get(struct store_tx *tx, const char *key, struct arena *a, struct str *out,

@@ -30,6 +30,9 @@ int row_list_take(struct row_list *l, struct arena *a, void **out, size_t *n,
 /* LIMIT when the arena ran out while strings were copied into it. */
 int tx_arena_ok(const struct arena *a, struct err *err) MUST_USE;
 
+/* files.c: the files that a session made, before the session itself. */
+int tx_file_delete_scope(struct store_tx *tx, int64_t session_key, struct err *err) MUST_USE;
+
 /* ---- keyset paging on (created_us, id) ---- */
 
 enum { PAGE_ROWS_MAX = 100000 }; /* a page asks for no more, whatever its limit says */

@@ -103,7 +103,7 @@ static void a_database_of_a_newer_version_is_refused(void **state)
     fixture_close(&fx);
     script("PRAGMA user_version = 4711");
     assert_int_equal(refused("newer ostler (schema 4711", &err), ERR_PRECONDITION);
-    script("PRAGMA user_version = 1");
+    script("PRAGMA user_version = 2");
     fixture_open(&fx, dir);
 }
 
