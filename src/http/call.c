@@ -368,6 +368,7 @@ struct http_call *http_call_start(struct http_client *c, const struct http_call_
     char *host = NULL;
     if (check_url(p->url, &host, err) != 0)
         return NULL;
+    client_need_curl(c);
     struct http_call *call = mem_zalloc(sizeof *call);
     call->client = c;
     call->host = host;

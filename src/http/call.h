@@ -68,4 +68,5 @@ void call_free(struct http_call *call);
 void call_finish(struct http_call *call, CURLcode code);
 void call_unhold(struct http_call *call);
 
+void client_need_curl(struct http_client *c);
 #endif

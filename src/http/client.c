@@ -218,20 +218,27 @@ static void global_init(void)
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-struct http_client *http_client_new(struct loop *l)
+/* At the first call: a server that calls nobody never pays for curl and TLS. */
+void client_need_curl(struct http_client *c)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (c->multi)
+        return;
     pthread_once(&once, global_init);
-    struct http_client *c = mem_zalloc(sizeof *c);
-    c->loop = l;
-    c->curl_at_ms = INT64_MAX;
-    list_init(&c->calls);
-    loop_timer_init(l, &c->wake);
     c->multi = curl_multi_init();
     curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
     curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
     curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
     curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
+}
+
+struct http_client *http_client_new(struct loop *l)
+{
+    struct http_client *c = mem_zalloc(sizeof *c);
+    c->loop = l;
+    c->curl_at_ms = INT64_MAX;
+    list_init(&c->calls);
+    loop_timer_init(l, &c->wake);
     return c;
 }
 
@@ -239,7 +246,8 @@ static void close_now(struct http_client *c)
 {
     while (!list_empty(&c->calls))
         call_free(LIST_ENTRY(c->calls.next, struct http_call, node));
-    curl_multi_cleanup(c->multi); /* closes pooled connections, so their poll handles too */
+    if (c->multi)
+        curl_multi_cleanup(c->multi); /* closes pooled connections, so their poll handles too */
     c->multi = NULL;
     loop_timer_close(&c->wake, on_wake_closed);
 }

@@ -213,7 +213,7 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
               "\"read\"}]}"),
          "/tools/0/configs/0/type"},
         {TOOL("{\"type\":\"agent_toolset_20260401\",\"default_config\":{\"permission_policy\":{"
-              "\"type\":\"always_ask\"}}}"),
+              "\"type\":\"sometimes\"}}}"),
          "/tools/0/default_config/permission_policy/type"},
         {TOOL("{\"type\":\"agent_toolset_20260401\",\"configs\":[{\"name\":\"web_fetch\","
               "\"allowed_domains\":[\"a.com\"]}]}"),

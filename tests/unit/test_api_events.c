@@ -99,7 +99,16 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
         {"[{}]", "/events/0/type", false},
         {"[{\"type\":\"user.shout\"}]", "/events/0/type", false},
         {"[{\"type\":\"agent.message\"}]", "/events/0/type", false},
-        {"[{\"type\":\"user.tool_confirmation\"}]", "/events/0/type", false},
+        {"[{\"type\":\"user.tool_confirmation\"}]", "/events/0/tool_use_id", false},
+        {"[{\"type\":\"user.tool_confirmation\",\"tool_use_id\":\"sevt_1\",\"result\":\"perhaps\"}"
+         "]",
+         "/events/0/result", false},
+        {"[{\"type\":\"user.tool_confirmation\",\"tool_use_id\":\"sevt_1\",\"result\":\"allow\","
+         "\"deny_message\":\"m\"}]",
+         "/events/0/deny_message", false},
+        {"[{\"type\":\"user.custom_tool_result\",\"custom_tool_use_id\":\"sevt_1\",\"content\":"
+         "[{\"type\":\"audio\"}]}]",
+         "/events/0/content/0/type", false},
         {"[{\"type\":\"system.message\"}]", "/events/0/type", false},
         {"[{\"type\":\"user.define_outcome\"}]", "/events/0/type", true},
         {"[{\"type\":\"user.interrupt\"}]", "/events/0/type", true},

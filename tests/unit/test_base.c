@@ -106,8 +106,9 @@ static void times_round_trip_and_bad_ones_are_refused(void **state)
     int64_t u;
     assert_true(clock_parse(STR("2026-11-20T23:20:21.123456+02:00"), &u));
     assert_int_equal(t, u);
-    static const char *const bad[] = {"2026-11-20", "2026-13-01T00:00:00Z", "2026-04-31T00:00:00Z",
-                                      "2026-11-20T21:20:21", "2026-11-20T21:20:21.Z", ""};
+    static const char *const bad[] = {
+        "2026-11-20",          "2026-13-01T00:00:00Z",  "2026-04-31T00:00:00Z",
+        "2026-11-20T21:20:21", "2026-11-20T21:20:21.Z", ""};
     for (size_t i = 0; i < COUNT_OF(bad); i++)
         assert_false(clock_parse(str_z(bad[i]), &t));
 }
