@@ -185,9 +185,10 @@ describe('while a tool runs', () => {
         const { runs, gate } = expectRun();
         const session = await worker(world);
         const { data: accepted } = await world.send(session.id, 'work');
-        await atGate(world, gate);
+        const waiting = await atGate(world, gate);
         await world.server.kill();
         assert.ok((await killHands(world)) > 0, 'there was a hand to kill');
+        await waiting.close();
         const next = provider.expect([{ bash: `cat ${runs}` }]);
         const last = provider.expect(['I looked.']);
         await world.server.start();
@@ -199,23 +200,24 @@ describe('while a tool runs', () => {
         const log = await ended(session, accepted);
         const [lost, looked] = log.filter((e) => e.type === 'agent.tool_result');
         assert.deepEqual(lost.failure, { reason: 'sandbox_lost' });
-        assert.equal(resultText(looked), 'begun\n', 'the files are still there, and it ran once');
+        assert.equal(resultText(looked).trim(), 'begun', 'the files are still there, and it ran once');
     });
 
     test('when only the hand dies the turn goes on at once', async () => {
         const { runs, gate } = expectRun();
         const session = await worker(world);
         const { data: accepted } = await world.send(session.id, 'work');
-        await atGate(world, gate);
+        const waiting = await atGate(world, gate);
         const next = provider.expect([{ bash: `cat ${runs}` }]);
         provider.expect(['I looked.']);
         await killHands(world);
+        await waiting.close();
         await next.arrived;
         const log = await ended(session, accepted);
         const [lost, looked] = log.filter((e) => e.type === 'agent.tool_result');
         assert.equal(lost.is_error, true);
         assert.ok(lost.failure?.reason, JSON.stringify(lost));
-        assert.equal(resultText(looked), 'begun\n');
+        assert.equal(resultText(looked).trim(), 'begun');
     });
 });
 

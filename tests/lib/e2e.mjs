@@ -88,10 +88,14 @@ function micros({ processed_at: at }) {
     return BigInt(Date.parse(`${whole}Z`)) * 1000n + BigInt(fraction.padEnd(6, '0'));
 }
 
+// A log has no cursor before its beginning: whoever saw nothing of it begins with its first event.
+export const firstEvent = (world, session) =>
+    eventually('the first event', async () => (await world.client().beta.sessions.events.list(session.id, { limit: 1 })).data.find((e) => e.processed_at));
+
 // The session's events after `last` (without it: after the first one) up to where it is idle: by replay and live.
 export async function rest(world, session, last) {
     const { sessions } = world.client().beta;
-    const from = last ?? (await eventually('the first event', async () => (await sessions.events.list(session.id, { limit: 1 })).data.find((e) => e.processed_at)));
+    const from = last ?? (await firstEvent(world, session));
     const stream = await world.stream(session.id, { headers: { 'last-event-id': from.id } });
     try {
         const seen = await stream.until('session.status_idle');
@@ -147,14 +151,15 @@ export const onDisk = (world, name, text) =>
 // A command that counts its runs in the file `runs`, then waits at a FIFO until the test lets it through.
 export const gated = (runs, gate) => `echo begun >> ${runs}; mkfifo ${gate}; read -r line < ${gate}; echo ended >> ${runs}; echo finished after $line`;
 
-// Resolves when the command waits; the result lets it go on with a word.
+// Resolves when the command waits; the result lets it go on with a word, or gives it up with close().
 export async function atGate(world, gate) {
     const file = await eventually(`the FIFO ${gate}`, () => find(world.server.data, gate));
     const handle = await open(file, 'w'); // succeeds when the other side reads
-    return async (word) => {
+    const close = () => handle.close();
+    return Object.assign(async (word) => {
         await handle.writeFile(`${word}\n`);
-        await handle.close();
-    };
+        await close();
+    }, { close });
 }
 
 // Hands and what runs in their sandboxes, while the server itself is down: whoever has its directory in the
