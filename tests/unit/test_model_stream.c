@@ -1,80 +1,8 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "answer_fixture.h"
 
 #include "model/anthropic_stream.h"
 
-#include <stdio.h>
 #include <time.h>
-
-/* ---- what an owner of the decoder sees, as one text ---- */
-
-struct seen {
-    struct buf log; /* call-backs */
-    struct answer s;
-    int stop_after; /* call-backs; 0: never */
-};
-
-static void called(struct seen *t)
-{
-    if (t->stop_after && --t->stop_after == 0)
-        answer_stop(&t->s);
-}
-
-static void on_block(void *arg, size_t index, enum model_block_type type)
-{
-    struct seen *t = arg;
-    buf_printf(&t->log, "[%zu:%d]", index, (int)type);
-    called(t);
-}
-
-static void on_text(void *arg, size_t index, struct str text)
-{
-    struct seen *t = arg;
-    buf_printf(&t->log, "%zu=" STR_FMT ";", index, STR_ARG(text));
-    called(t);
-}
-
-static const struct model_callbacks callbacks = {.block_start = on_block, .text_delta = on_text};
-
-static void seen_init(struct seen *t)
-{
-    *t = (struct seen){.log = BUF_INIT(1 << 20)};
-    answer_init(&t->s, &anthropic_decoder, &callbacks, t);
-}
-
-static void seen_fini(struct seen *t)
-{
-    answer_fini(&t->s);
-    buf_fini(&t->log);
-}
-
-/* The outcome as text, so that tables can state it. */
-static void describe(struct seen *t, struct buf *out)
-{
-    buf_str(out, buf_view(&t->log));
-    if (t->s.state == ANSWER_FAILED) {
-        buf_printf(out, " failed %d %s", (int)t->s.failure.kind, t->s.failure.message);
-        return;
-    }
-    assert_int_equal(t->s.state, ANSWER_DONE);
-    const struct model_result *r = &t->s.result;
-    buf_printf(out, " stop %d", (int)r->stop);
-    for (size_t i = 0; i < r->nblocks; i++) {
-        const struct model_block *b = &r->blocks[i];
-        buf_printf(out, " |%d " STR_FMT STR_FMT STR_FMT "%s" STR_FMT "%s", (int)b->type,
-                   STR_ARG(b->text), STR_ARG(b->raw), STR_ARG(b->name), b->name.len ? " " : "",
-                   STR_ARG(b->input), b->input_malformed ? " MALFORMED" : "");
-    }
-    if (str_some(r->refusal_category))
-        buf_printf(out, " refusal " STR_FMT ":" STR_FMT, STR_ARG(r->refusal_category),
-                   STR_ARG(r->refusal_explanation));
-    buf_printf(out, " usage %d/%d/%d/%d/%d", (int)r->usage.input_tokens,
-               (int)r->usage.output_tokens, (int)r->usage.cache_read_tokens,
-               (int)r->usage.cache_write_5m_tokens, (int)r->usage.cache_write_1h_tokens);
-}
 
 #define EV(type, rest) "event: " type "\ndata: {\"type\":\"" type "\"" rest "}\n\n"
 #define START                                                                                      \
@@ -96,9 +24,7 @@ static void describe(struct seen *t, struct buf *out)
     EV("message_stop", "")
 #define USAGE " usage 10/42/5/4/3"
 
-static const struct transcript {
-    const char *name, *sse, *want;
-} transcripts[] = {
+static const struct transcript transcripts[] = {
     {"text in pieces",
      START TEXT("0") "event: ping\ndata: {\"type\":\"ping\"}\n\n" SAY("0", "gr\\u00fc")
          SAY("0", "\xc3\x9f"
@@ -198,43 +124,16 @@ static const struct transcript {
      "[0:0]0=abc; failed 2 the model's answer was cut before its end"},
 };
 
-static void check(const struct transcript *t, struct seen *seen)
-{
-    AUTO_BUF struct buf got = BUF_INIT(1 << 20);
-    answer_end(&seen->s, NULL);
-    describe(seen, &got);
-    if (strcmp(got.data, t->want) != 0)
-        print_error("transcript: %s\n", t->name);
-    assert_string_equal(got.data, t->want);
-}
-
 static void every_transcript_decodes_at_every_split(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(transcripts); i++) {
-        struct str all = str_z(transcripts[i].sse);
-        for (size_t cut = 0; cut <= all.len; cut++) {
-            struct seen seen;
-            seen_init(&seen);
-            answer_feed(&seen.s, str_take(all, cut));
-            answer_feed(&seen.s, str_skip(all, cut));
-            check(&transcripts[i], &seen);
-            seen_fini(&seen);
-        }
-    }
+    decode_at_every_split(&anthropic_decoder, transcripts, COUNT_OF(transcripts));
 }
 
 static void every_transcript_decodes_byte_by_byte(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT_OF(transcripts); i++) {
-        struct seen seen;
-        seen_init(&seen);
-        for (struct str all = str_z(transcripts[i].sse); all.len; all = str_skip(all, 1))
-            answer_feed(&seen.s, str_take(all, 1));
-        check(&transcripts[i], &seen);
-        seen_fini(&seen);
-    }
+    decode_byte_by_byte(&anthropic_decoder, transcripts, COUNT_OF(transcripts));
 }
 
 static void a_stream_cut_anywhere_fails_and_never_ends_well(void **state)
@@ -244,7 +143,7 @@ static void a_stream_cut_anywhere_fails_and_never_ends_well(void **state)
         struct str all = str_z(transcripts[i].sse);
         for (size_t cut = 0; cut + 1 < all.len; cut++) {
             struct seen seen;
-            seen_init(&seen);
+            seen_init(&seen, &anthropic_decoder);
             answer_feed(&seen.s, str_take(all, cut));
             answer_end(&seen.s, "reset");
             assert_int_equal(seen.s.state, ANSWER_FAILED);
@@ -257,7 +156,7 @@ static void a_stopped_decoder_calls_nobody_back(void **state)
 {
     (void)state;
     struct seen seen;
-    seen_init(&seen);
+    seen_init(&seen, &anthropic_decoder);
     seen.stop_after = 2;
     answer_feed(&seen.s, STR(START TEXT("0") SAY("0", "a") SAY("0", "b") END("end_turn")));
     assert_string_equal(seen.log.data, "[0:0]0=a;");
@@ -285,13 +184,7 @@ static void a_whole_message_instead_of_a_stream_is_decoded(void **state)
         {"html", "<html>", " failed 2 the model's answer is garbled: neither a stream nor JSON"},
         {"scalar content", "{\"content\":[1,null,\"x\"]}", " stop 0 usage 0/0/0/0/0"},
     };
-    for (size_t i = 0; i < COUNT_OF(messages); i++) {
-        struct seen seen;
-        seen_init(&seen);
-        answer_message(&seen.s, str_z(messages[i].sse));
-        check(&messages[i], &seen);
-        seen_fini(&seen);
-    }
+    decode_messages(&anthropic_decoder, messages, COUNT_OF(messages));
 }
 
 static const struct failure_names names = {"ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", NULL};
