@@ -55,6 +55,9 @@ struct box *box_get(struct sandboxes *s, struct str session_id)
     b = mem_zalloc(sizeof *b);
     b->s = s;
     b->id = id_from(session_id);
+    struct session_paths p;
+    session_paths(&s->host, b->id.z, &p);
+    memcpy(b->unit, p.unit, sizeof b->unit);
     b->info = b->errors = -1;
     sm_init(&b->sm, "sandbox", states, NULL, BOX_ABSENT);
     list_init(&b->calls);
@@ -245,8 +248,10 @@ static void find_work(struct loop_work *w)
     b->found = record_read(p.meta, &b->record);
     if (b->found)
         disk_measure(&p, &b->disk_used, &b->disk_free);
-    if (b->found && !str_eqz(str_z(b->record.boot_id), b->s->host.boot_id))
-        b->record.pid = b->record.socket[0] = 0; /* another boot: nothing can be left */
+    /* Of another boot nothing can be left; of another directory, copied here, nothing is ours. */
+    if (b->found && (!str_eqz(str_z(b->record.boot_id), b->s->host.boot_id) ||
+                     !str_eqz(str_z(b->record.unit), p.unit)))
+        b->record.pid = b->record.socket[0] = 0;
 }
 
 static void find_done(struct box *b)
@@ -341,8 +346,8 @@ static void clean_work(struct loop_work *w)
     if (b->record.start_time == 0 && b->record.pid)
         b->record.start_time = process_start_time(b->record.pid);
     process_kill(b->record.pid, b->record.start_time);
-    cgroup_read(&h->cg, b->id.z, &b->last);
-    cgroup_remove(&h->cg, b->id.z);
+    cgroup_read(&h->cg, p.unit, &b->last);
+    cgroup_remove(&h->cg, p.unit);
     if (b->record.socket[0])
         unlink(b->record.socket);
     if (b->wipe)

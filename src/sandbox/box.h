@@ -59,6 +59,7 @@ struct box {
     struct list node; /* in sandboxes.boxes */
     struct sandboxes *s;
     struct id id;
+    char unit[ID_MAX + 40];
     struct sm sm;
     struct list calls;
     char *environment; /* the config as JSON, as the first call gave it */
@@ -94,6 +95,7 @@ struct box {
     int64_t last_used_ms, last_ping_ms, last_pong_ms;
     struct watch *watch; /* the sample that is being taken */
     uint64_t disk_used, disk_start, disk_free;
+    int64_t disk_due_ms; /* measured again from then on */
     bool limit_sent;
 };
 

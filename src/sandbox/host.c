@@ -20,14 +20,13 @@ enum { RECORD_MAX = 65536 };
 
 /* ---- a session's directories ---- */
 
-/* Two sessions hardly ever share a user, so that one sandbox can do nothing to another even where a
- * namespace leaks. FNV-1a: the same in every process. */
-static uid_t session_uid(struct str id)
+/* FNV-1a: the same in every process. */
+static uint32_t hash_of(const char *z)
 {
     uint32_t h = 2166136261u;
-    for (size_t i = 0; i < id.len; i++)
-        h = (h ^ (unsigned char)id.ptr[i]) * 16777619u;
-    return (uid_t)(UID_BASE + h % UID_COUNT);
+    for (; *z; z++)
+        h = (h ^ (unsigned char)*z) * 16777619u;
+    return h;
 }
 
 void session_paths(const struct host *h, const char *session_id, struct session_paths *out)
@@ -41,7 +40,10 @@ void session_paths(const struct host *h, const char *session_id, struct session_
                        {out->base, "base.git"},       {out->meta, "sandbox.json"}};
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         snprintf(parts[i].to, PATH_MAX, "%s/%s", out->dir, parts[i].name);
-    out->uid = h->root ? session_uid(str_z(session_id)) : 0;
+    snprintf(out->unit, sizeof out->unit, "%s-%08" PRIx32, session_id, hash_of(h->dir));
+    /* Two sessions hardly ever share a user, so that one sandbox can do nothing to another even
+     * where a namespace leaks. */
+    out->uid = h->root ? (uid_t)(UID_BASE + hash_of(session_id) % UID_COUNT) : 0;
 }
 
 static int own_dir(const char *path, uid_t uid, mode_t mode, struct err *err)
@@ -85,6 +87,7 @@ bool record_read(const char *path, struct sandbox_record *out)
     if (fd_read_file(path, &text, NULL) != 0 || json_parse(&a, buf_view(&text), 0, &doc, NULL) != 0)
         return false;
     copy_text(doc, "boot_id", out->boot_id, sizeof out->boot_id);
+    copy_text(doc, "unit", out->unit, sizeof out->unit);
     copy_text(doc, "socket", out->socket, sizeof out->socket);
     return json_i64(json_get(doc, "generation"), &out->generation) &&
            json_i64(json_get(doc, "pid"), &out->pid) &&
@@ -98,6 +101,7 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     jw_obj(&w);
     jw_ki64(&w, "version", 1);
     jw_kz(&w, "boot_id", r->boot_id);
+    jw_kz(&w, "unit", r->unit);
     jw_kz(&w, "socket", r->socket);
     jw_ki64(&w, "pid", r->pid);
     jw_ki64(&w, "start_time", r->start_time);
@@ -150,7 +154,7 @@ static bool usable_dir(const char *path)
 
 static int choose_run_dir(struct host *h, struct err *err)
 {
-    enum { ROOM = BOX_SOCKET_MAX - 48 }; /* for a name in it */
+    enum { ROOM = BOX_SOCKET_MAX - 52 }; /* for a name in it */
     if (h->run_dir[0]) {
         int rc = fd_mkdirs(h->run_dir, 0700, err);
         if (rc)

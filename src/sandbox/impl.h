@@ -67,6 +67,8 @@ struct session_paths {
     char workspace[PATH_MAX], tmp[PATH_MAX], home[PATH_MAX], outputs[PATH_MAX];
     char base[PATH_MAX]; /* bare git repository with the imported tree */
     char meta[PATH_MAX];
+    /* Name of its cgroup and socket: two servers may hold copies of one data directory. */
+    char unit[ID_MAX + 40];
     uid_t uid; /* 0: ours */
 };
 void session_paths(const struct host *h, const char *session_id, struct session_paths *out);
@@ -76,6 +78,7 @@ int session_prepare(const struct session_paths *p, struct err *err) MUST_USE;
 /* sandbox.json: how the next server finds a hand again. */
 struct sandbox_record {
     char boot_id[64];
+    char unit[ID_MAX + 40]; /* of another directory: this is a copy, and the hand is not ours */
     char socket[BOX_SOCKET_MAX];
     int64_t pid, start_time; /* of the hand, on the host; 0: not known */
     int64_t generation;      /* sandboxes this session has had */

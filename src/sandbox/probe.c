@@ -35,7 +35,7 @@ struct probe {
     struct recipe recipe;
     struct session_paths paths;
     struct err err;
-    char name[64]; /* of the cgroup and the directory */
+    char name[64]; /* instead of a session's */
     int out, errors;
     bool spawned, cancelled;
     unsigned open; /* handles that have not closed */
@@ -74,7 +74,7 @@ static int build(struct probe *p, struct err *err)
     const struct host *h = &p->s->host;
     char procs[CGROUP_DIRS][CGROUP_PATH + 128];
     const char *joins[CGROUP_DIRS];
-    size_t njoins = cgroup_procs(&h->cg, p->name, procs);
+    size_t njoins = cgroup_procs(&h->cg, p->paths.unit, procs);
     for (size_t i = 0; i < njoins; i++)
         joins[i] = procs[i];
     struct recipe_how how = {
@@ -98,6 +98,7 @@ static int build(struct probe *p, struct err *err)
 static int prepare(struct probe *p, struct err *err)
 {
     struct host *h = &p->s->host;
+    session_paths(h, p->name, &p->paths);
     int rc = check_programs(h, err);
     if (rc == 0)
         rc = host_prepare(h, err);
@@ -106,10 +107,9 @@ static int prepare(struct probe *p, struct err *err)
     if (rc)
         return rc;
     cgroups_detect(&h->cg);
-    session_paths(h, p->name, &p->paths);
     rc = session_prepare(&p->paths, err);
     if (rc == 0 && h->cg.kind != CGROUP_NONE)
-        rc = cgroup_make(&h->cg, p->name, &(struct cgroup_limits){256, 64, 1}, err);
+        rc = cgroup_make(&h->cg, p->paths.unit, &(struct cgroup_limits){256, 64, 1}, err);
     p->out = memfd_create("probe-out", MFD_CLOEXEC);
     p->errors = memfd_create("probe-err", MFD_CLOEXEC);
     if (rc == 0 && (p->out < 0 || p->errors < 0))
@@ -126,9 +126,8 @@ static void prepare_work(struct loop_work *w)
 static void clean_work(struct loop_work *w)
 {
     struct probe *p = CONTAINER_OF(w, struct probe, work);
-    cgroup_remove(&p->s->host.cg, p->name);
-    if (p->paths.dir[0])
-        tree_remove(p->paths.dir, NULL);
+    cgroup_remove(&p->s->host.cg, p->paths.unit);
+    tree_remove(p->paths.dir, NULL);
 }
 
 /* ---- the verdict ---- */

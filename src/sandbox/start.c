@@ -35,7 +35,7 @@ static int build(struct box *b, struct start *st, const struct settings *setting
     const struct host *h = &b->s->host;
     char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32];
     const char *joins[CGROUP_DIRS];
-    size_t njoins = cgroup_procs(&h->cg, b->id.z, procs);
+    size_t njoins = cgroup_procs(&h->cg, b->unit, procs);
     for (size_t i = 0; i < njoins; i++)
         joins[i] = procs[i];
     snprintf(fd, sizeof fd, "%d", START_FD_LISTEN);
@@ -85,7 +85,7 @@ static int make_cgroup(struct box *b, const struct start *st, struct err *err)
         return 0;
     /* The hand itself and bubblewrap's watcher are not the agent's processes. */
     struct cgroup_limits l = {st->limits.memory_mb, st->limits.pids + 2, st->limits.cpus};
-    return cgroup_make(&h->cg, b->id.z, &l, err);
+    return cgroup_make(&h->cg, b->unit, &l, err);
 }
 
 int start_prepare(struct box *b, struct start *st, struct err *err)
@@ -104,8 +104,9 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
         st->record.generation = old.generation;
     st->record.generation++;
     memcpy(st->record.boot_id, h->boot_id, sizeof st->record.boot_id);
-    char socket_path[sizeof h->run_dir + ID_MAX + 2];
-    snprintf(socket_path, sizeof socket_path, "%s/%s", h->run_dir, b->id.z);
+    memcpy(st->record.unit, b->unit, sizeof st->record.unit);
+    char socket_path[sizeof h->run_dir + sizeof b->unit + 2];
+    snprintf(socket_path, sizeof socket_path, "%s/%s", h->run_dir, b->unit);
     if (rc == 0 && !str_copyz(st->record.socket, sizeof st->record.socket, str_z(socket_path)))
         rc = err_set(err, ERR_INVALID, "the runtime directory's path is too long");
     if (rc == 0)

@@ -4,6 +4,7 @@
  * the calls that run, with the reason; so does the directories' size. */
 #include "sandbox/box.h"
 
+#include "base/clock.h"
 #include "sandbox/tree.h"
 
 #include <inttypes.h>
@@ -11,6 +12,7 @@
 #include <sys/statvfs.h>
 
 #define DISK_SLACK ((uint64_t)16 << 20)
+enum { DISK_MS = 1000, DISK_SHARE = 20 }; /* at most a twentieth of the time is spent measuring */
 
 /* A sample outlives its box if need be. */
 struct watch {
@@ -20,7 +22,8 @@ struct watch {
     struct id id;
     struct cgroup_counters counters;
     uint64_t limit, used, free_then, free_now;
-    bool measured;
+    int64_t took_us; /* measuring */
+    bool due, measured;
 };
 
 static uint64_t free_bytes(const char *dir)
@@ -36,19 +39,23 @@ void disk_measure(const struct session_paths *p, uint64_t *used, uint64_t *left)
             tree_usage(p->outputs);
 }
 
-/* Walking the directories four times a second would cost too much. What the file system lost since
- * they were last measured bounds how much they have grown, whoever wrote it. */
+/* Walking the directories four times a second would cost too much: they are measured when the file
+ * system has lost enough for the limit to be passed, and, as others may free what this sandbox
+ * takes, also from time to time: the quicker it is, the more often. */
 static void sample_work(struct loop_work *w)
 {
     struct watch *m = CONTAINER_OF(w, struct watch, work);
     struct session_paths p;
     session_paths(&m->s->host, m->id.z, &p);
-    cgroup_read(&m->s->host.cg, m->id.z, &m->counters);
+    cgroup_read(&m->s->host.cg, p.unit, &m->counters);
     m->free_now = free_bytes(p.workspace);
     uint64_t lost = m->free_then > m->free_now ? m->free_then - m->free_now : 0;
-    m->measured = m->used + lost > m->limit;
-    if (m->measured)
-        disk_measure(&p, &m->used, &m->free_now);
+    m->measured = m->due || m->used + lost > m->limit;
+    if (!m->measured)
+        return;
+    int64_t began_us = clock_mono_us();
+    disk_measure(&p, &m->used, &m->free_now);
+    m->took_us = clock_mono_us() - began_us;
 }
 
 static void hit(struct box *b, const char *reason, const char *message)
@@ -91,6 +98,8 @@ static void check_disk(struct box *b, const struct watch *m)
         return;
     b->disk_used = m->used;
     b->disk_free = m->free_now;
+    int64_t pause_ms = m->took_us / 1000 * DISK_SHARE;
+    b->disk_due_ms = loop_now_ms(b->s->loop) + (pause_ms > DISK_MS ? pause_ms : DISK_MS);
     /* A sandbox that was full before may still be cleaned up. */
     if (m->used <= limit || m->used <= b->disk_start + DISK_SLACK)
         return;
@@ -129,6 +138,7 @@ static void sample(struct box *b)
     m->limit = (uint64_t)b->limits.disk_mb << 20;
     m->used = b->disk_used;
     m->free_then = b->disk_free;
+    m->due = loop_now_ms(b->s->loop) >= b->disk_due_ms;
     b->watch = m;
     sandboxes_job_began(b->s);
     loop_work(b->s->loop, &m->work, sample_work, sampled);
@@ -185,7 +195,7 @@ void watch_update(struct box *b)
     }
     /* Two small reads of kernel memory, here and not in a job: what rose while nothing ran is not
      * this call's doing, and what rises from now on is. */
-    cgroup_read(&b->s->host.cg, b->id.z, &b->seen);
+    cgroup_read(&b->s->host.cg, b->unit, &b->seen);
     b->disk_start = b->disk_used;
     b->last_pong_ms = b->last_ping_ms = loop_now_ms(b->s->loop);
     loop_timer_start(&b->ticker, BOX_TICK_MS, on_tick);
@@ -195,7 +205,7 @@ const char *watch_explain(struct box *b, struct buf *text)
 {
     struct cgroup_counters now;
     char said[160];
-    cgroup_read(&b->s->host.cg, b->id.z, &now);
+    cgroup_read(&b->s->host.cg, b->unit, &now);
     const char *reason = now.oom_kills > b->seen.oom_kills   ? "out_of_memory"
                          : now.pids_hits > b->seen.pids_hits ? "pids"
                                                              : NULL;
