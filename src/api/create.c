@@ -23,13 +23,17 @@ static void hash_request(struct call *c, unsigned char out[32])
 {
     unsigned char body[32];
     AUTO_BUF struct buf b = BUF_INIT(64 * 1024);
-    api_hash_key(buf_view(&c->body), body);
     buf_z(&b, c->route->pattern);
     for (size_t i = 0; i < ROUTE_IDS_MAX; i++) {
         buf_ch(&b, '\n');
         buf_str(&b, c->id[i]);
     }
-    buf_put(&b, body, sizeof body);
+    if (c->creation->digest) {
+        c->creation->digest(c, &b);
+    } else {
+        api_hash_key(buf_view(&c->body), body);
+        buf_put(&b, body, sizeof body);
+    }
     api_hash_key(buf_view(&b), out);
 }
 
@@ -62,17 +66,18 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
     return tx_idempotency_put(tx, call_workspace(c), c->idempotency_key, since, &now, err);
 }
 
-/* Also when the client is gone: what was created must have its consequences. */
+/* The answer first: the consequences start work that would take the processor from it. They follow
+ * also when the client is gone. */
 static void create_done(struct call *c)
 {
-    if (c->creation->created && !c->repeated)
-        c->creation->created(c);
     struct buf b = BUF_INIT(SIZE_MAX / 4);
     if (str_some(c->answer))
         buf_str(&b, c->answer);
     else
         c->creation->write(c, &b);
     call_reply(c, &b);
+    if (c->creation->created && !c->repeated)
+        c->creation->created(c);
 }
 
 void call_create(struct call *c, const struct call_creation *how)
