@@ -1,5 +1,6 @@
 #include "io/loop_impl.h"
 
+#include "base/fd.h"
 #include "base/mem.h"
 
 #include <assert.h>
@@ -7,6 +8,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 struct on_signal {
     struct list node;
@@ -35,9 +38,18 @@ static void run_posted(struct loop *l)
     }
 }
 
-static void on_async(uv_async_t *a)
+/* The count is reset before the stack is taken: what is pushed later finds it empty and counts
+ * anew.
+ */
+static void on_wake(uv_poll_t *poll, int status, int events)
 {
-    run_posted(a->data);
+    struct loop *l = CONTAINER_OF(poll, struct loop, wake);
+    uint64_t count;
+    (void)status;
+    (void)events;
+    while (read(l->wake_fd, &count, sizeof count) < 0 && errno == EINTR)
+        ;
+    run_posted(l);
 }
 
 void loop_post(struct loop *l, struct loop_post *post, void (*fn)(struct loop_post *))
@@ -48,9 +60,11 @@ void loop_post(struct loop *l, struct loop_post *post, void (*fn)(struct loop_po
         post->next = head;
     while (!atomic_compare_exchange_weak_explicit(&l->posted, &head, post, memory_order_release,
                                                   memory_order_relaxed));
-    /* A non-empty stack has its wake-up under way already. */
-    if (!head)
-        uv_async_send(&l->async);
+    /* A non-empty stack has its wake-up under way already. Not uv_async_send(): the loop that it
+     * wakes spins until the sender is back from the call, which on the same processor it is not. */
+    static const uint64_t one = 1;
+    while (!head && write(l->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+        ;
 }
 
 /* ---- the loop ---- */
@@ -67,10 +81,12 @@ struct loop *loop_new(void)
 {
     struct loop *l = mem_zalloc(sizeof *l);
     must(uv_loop_init(&l->uv), "uv_loop_init");
-    must(uv_async_init(&l->uv, &l->async, on_async), "uv_async_init");
-    l->async.data = l;
+    l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    must(l->wake_fd < 0 ? -errno : 0, "eventfd");
+    must(uv_poll_init(&l->uv, &l->wake, l->wake_fd), "uv_poll_init");
+    must(uv_poll_start(&l->wake, UV_READABLE, on_wake), "uv_poll_start");
     /* Waiting for posts alone does not keep a loop running. */
-    uv_unref((uv_handle_t *)&l->async);
+    uv_unref((uv_handle_t *)&l->wake);
     atomic_init(&l->posted, NULL);
     atomic_init(&l->thread, pthread_self());
     list_init(&l->signals);
@@ -89,7 +105,7 @@ void loop_free(struct loop *l)
     if (!l)
         return;
     run_posted(l);
-    uv_close((uv_handle_t *)&l->async, NULL);
+    uv_close((uv_handle_t *)&l->wake, NULL);
     for (struct list *n; (n = list_pop(&l->signals)) != NULL;)
         uv_close((uv_handle_t *)&LIST_ENTRY(n, struct on_signal, node)->uv, free_signal);
     child_close_orphans(l);
@@ -98,6 +114,7 @@ void loop_free(struct loop *l)
     if (rc == UV_EBUSY)
         uv_print_all_handles(&l->uv, stderr);
     must(rc, "uv_loop_close (a handle was left open)");
+    fd_close(l->wake_fd);
     mem_free(l);
 }
 

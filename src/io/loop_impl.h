@@ -10,7 +10,8 @@
 
 struct loop {
     uv_loop_t uv;
-    uv_async_t async;
+    uv_poll_t wake;
+    int wake_fd;                        /* counts wake-ups by loop_post() */
     _Atomic(struct loop_post *) posted; /* newest first; any thread pushes */
     _Atomic(pthread_t) thread;          /* the one inside loop_run(), or that made the loop */
     struct list signals;                /* struct on_signal */
