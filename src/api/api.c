@@ -2,12 +2,30 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "base/log.h"
 
 static void tick(struct loop_timer *t)
 {
     struct api *api = CONTAINER_OF(t, struct api, ticker);
     streams_tick(api);
     loop_timer_start(t, LIMIT_STREAM_TICK_MS, tick);
+}
+
+static void sweep_trouble(void *arg, const struct err *err)
+{
+    (void)arg;
+    log_err(LOG_WARN, "files could not be swept", err);
+}
+
+static void start_sweep(struct api *api)
+{
+    const struct file_sweep_config sweep = {
+        .loop = api->cfg.loop,
+        .store = api->cfg.store,
+        .blobs = &api->blobs,
+        .trouble = sweep_trouble,
+    };
+    api->sweep = file_sweep_start(&sweep);
 }
 
 int api_open(const struct api_config *cfg, struct api **out, struct err *err)
@@ -24,11 +42,18 @@ int api_open(const struct api_config *cfg, struct api **out, struct err *err)
         .refuse = reply_refuse,
         .arg = api,
     };
-    int rc = http_server_open(cfg->loop, &http, &api->http, err);
+    int rc = blobs_open(&api->blobs, cfg->data_dir, err);
     if (rc) {
         mem_free(api);
         return rc;
     }
+    rc = http_server_open(cfg->loop, &http, &api->http, err);
+    if (rc) {
+        blobs_close(&api->blobs);
+        mem_free(api);
+        return rc;
+    }
+    start_sweep(api);
     loop_timer_init(cfg->loop, &api->ticker);
     loop_timer_start(&api->ticker, LIMIT_STREAM_TICK_MS, tick);
     *out = api;
@@ -43,8 +68,10 @@ int api_port(const struct api *api)
 /* A call may outlive the server by its last store job. */
 void api_check_closed(struct api *api)
 {
-    if (!api->closing || !api->http_closed || !api->ticker_closed || !list_empty(&api->calls))
+    if (!api->closing || !api->http_closed || !api->ticker_closed || !api->sweep_closed ||
+        api->drops || !list_empty(&api->calls))
         return;
+    blobs_close(&api->blobs);
     void (*closed)(void *) = api->closed;
     void *arg = api->closed_arg;
     mem_free(api);
@@ -55,6 +82,13 @@ static void on_http_closed(void *arg)
 {
     struct api *api = arg;
     api->http_closed = true;
+    api_check_closed(api);
+}
+
+static void on_sweep_closed(void *arg)
+{
+    struct api *api = arg;
+    api->sweep_closed = true;
     api_check_closed(api);
 }
 
@@ -71,5 +105,38 @@ void api_close(struct api *api, int64_t grace_ms, void (*closed)(void *arg), voi
     api->closed = closed;
     api->closed_arg = arg;
     loop_timer_close(&api->ticker, on_ticker_closed);
+    file_sweep_close(api->sweep, on_sweep_closed, api);
     http_server_close(api->http, grace_ms, on_http_closed, api);
+}
+
+struct drop {
+    struct loop_work work;
+    struct api *api;
+    struct blob_upload *upload;
+};
+
+static void drop(struct loop_work *w)
+{
+    struct drop *d = CONTAINER_OF(w, struct drop, work);
+    blob_upload_close(d->upload);
+}
+
+static void dropped(struct loop_work *w)
+{
+    struct drop *d = CONTAINER_OF(w, struct drop, work);
+    struct api *api = d->api;
+    mem_free(d);
+    api->drops--;
+    api_check_closed(api);
+}
+
+void api_drop_upload(struct api *api, struct blob_upload *upload)
+{
+    if (!upload)
+        return;
+    struct drop *d = mem_zalloc(sizeof *d);
+    d->api = api;
+    d->upload = upload;
+    api->drops++;
+    loop_work(api->cfg.loop, &d->work, drop, dropped);
 }

@@ -21,12 +21,13 @@ struct api_config {
     struct engine *engine;
     struct sandboxes *sandboxes;
     struct model_router *models;
-    const char *host;    /* numeric address or name */
-    int port;            /* 0: any free one */
-    const char *tmp_dir; /* where uploads are spooled; NULL: /tmp */
+    const char *host;     /* numeric address or name */
+    int port;             /* 0: any free one */
+    const char *tmp_dir;  /* where uploads are spooled; NULL: /tmp */
+    const char *data_dir; /* holds blobs/ */
 };
 
-/* What http_server_open() fails with (address in the message). */
+/* What http_server_open() fails with (address in the message), or blobs_open(). */
 int api_open(const struct api_config *cfg, struct api **out, struct err *err) MUST_USE;
 int api_port(const struct api *api);
 /* Stops accepting, ends streams, lets requests finish for grace_ms; `closed` when nothing of it is

@@ -18,8 +18,11 @@
 #include "base/list.h"
 #include "http/server.h"
 #include "json/json.h"
+#include "store/blob.h"
+#include "store/file_sweep.h"
 
 enum { API_STATUS_CLASSES = 6 };
+#define API_BETA "managed-agents-2026-04-01"
 
 struct api {
     struct api_config cfg;
@@ -29,7 +32,10 @@ struct api {
     struct list streams; /* struct stream, stream.c */
     struct loop_timer ticker;
     int ticks;
-    bool closing, http_closed, ticker_closed;
+    struct blobs blobs;
+    struct file_sweep *sweep;
+    size_t drops; /* uploads that the pool is dropping */
+    bool closing, http_closed, ticker_closed, sweep_closed;
     void (*closed)(void *arg);
     void *closed_arg;
     /* counters for /metrics */
@@ -44,6 +50,8 @@ struct call_creation {
     int (*step)(struct store_tx *tx, struct call *c, struct err *err);
     void (*write)(struct call *c, struct buf *out); /* the answer; on either thread */
     void (*created)(struct call *c);                /* what follows; on the loop; may be NULL */
+    /* What was asked, for Idempotency-Key; NULL: the body as it came. On the store's thread. */
+    void (*digest)(struct call *c, struct buf *out);
 };
 
 struct call {
@@ -95,9 +103,13 @@ static inline struct str call_workspace(const struct call *c)
 {
     return id_str(&c->workspace_id);
 }
+/* `name` is among the request's anthropic-beta values. While the request is there. */
+bool call_has_beta(const struct call *c, const char *name);
 /* A write that creates something, and its answer; honours Idempotency-Key. */
 void call_create(struct call *c, const struct call_creation *how);
 void api_check_closed(struct api *api);
+/* Closes it on the worker pool, which takes time for a large one. NULL is fine. */
+void api_drop_upload(struct api *api, struct blob_upload *upload);
 
 /* ---- reply.c ---- */
 void call_fail(struct call *c, const struct err *err);

@@ -9,8 +9,6 @@
 
 enum { CALL_ARENA = LIMIT_JSON_ARENA + 64 * 1024 * 1024 };
 
-static const char beta_name[] = "managed-agents-2026-04-01";
-
 /* ---- lifetime ---- */
 
 struct call *call_ref(struct call *c)
@@ -117,23 +115,24 @@ void call_write(struct call *c, int (*step)(struct store_tx *, struct call *, st
 
 /* ---- from the head to the handler ---- */
 
-static bool has_beta(struct str header)
+bool call_has_beta(const struct call *c, const char *name)
 {
+    struct str header = http_req_header(c->req, "anthropic-beta");
     while (str_some(header))
-        if (str_eqz(str_trim(str_split(&header, ',')), beta_name))
+        if (str_eqz(str_trim(str_split(&header, ',')), name))
             return true;
     return false;
 }
 
 static int check_beta(struct call *c, struct err *err)
 {
-    if (c->route->beta == BETA_NONE || has_beta(http_req_header(c->req, "anthropic-beta")))
+    if (c->route->beta == BETA_NONE || call_has_beta(c, API_BETA))
         return 0;
     if (c->route->beta == BETA_THREADS)
         return err_set(err, ERR_NOT_FOUND, "Not found");
     return err_at(err, ERR_INVALID, "anthropic-beta",
                   "anthropic-beta: this endpoint is in beta; send the header 'anthropic-beta: %s'",
-                  beta_name);
+                  API_BETA);
 }
 
 static int check_workspace(struct call *c, struct err *err)

@@ -17,6 +17,7 @@ enum cursor_list {
     CURSOR_ENVIRONMENTS = 'n',
     CURSOR_SESSIONS = 's',
     CURSOR_EVENTS = 'e',
+    CURSOR_FILES = 'f',
 };
 
 struct cursor {

@@ -87,7 +87,7 @@ void environments_create(struct call *c)
     s->row.id = id_new("env");
     s->row.name = s->patch.name;
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    static const struct call_creation how = {create_step, write_answer, NULL};
+    static const struct call_creation how = {create_step, write_answer, NULL, NULL};
     call_create(c, &how);
 }
 

@@ -135,7 +135,7 @@ void events_send(struct call *c)
         s->n = in.events->count;
         rc = events_decode(&c->arena, in.events, false, "/events", &s->events, &err);
     }
-    static const struct call_creation how = {send_step, write_answer, sent};
+    static const struct call_creation how = {send_step, write_answer, sent, NULL};
     if (rc)
         call_fail(c, &err);
     else

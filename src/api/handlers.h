@@ -33,6 +33,15 @@ void events_stream(struct call *c);
 void threads_list(struct call *c);
 void threads_get(struct call *c);
 
+void files_upload(struct call *c);
+void files_list(struct call *c);
+void files_get(struct call *c);
+void files_delete(struct call *c);
+void files_content(struct call *c);
+
+void models_list(struct call *c);
+void models_get(struct call *c);
+
 void workspace_put(struct call *c);
 void workspace_get(struct call *c);
 void workspace_tar(struct call *c);

@@ -238,6 +238,6 @@ void sessions_create(struct call *c)
     s->row.workspace_id = c->workspace_id;
     s->row.thread_id = id_new("sthr");
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    static const struct call_creation how = {create_step, write_answer, created};
+    static const struct call_creation how = {create_step, write_answer, created, NULL};
     call_create(c, &how);
 }

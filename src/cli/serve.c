@@ -192,6 +192,9 @@ static int open_models(struct serve *s, struct err *err)
         .anthropic_api_key = s->config.anthropic_api_key,
         .script_dir = s->config.script_dir,
         .models_yaml = s->config.models,
+        .connect_ms = s->config.connect_ms,
+        .first_byte_ms = s->config.first_byte_ms,
+        .silence_ms = s->config.silence_ms,
     };
     s->http = http_client_new(s->loop);
     return model_router_new(s->loop, s->http, &cfg, &s->models, err);
@@ -238,6 +241,7 @@ static int open_api(struct serve *s, struct err *err)
         .host = s->config.host,
         .port = s->config.port,
         .tmp_dir = tmp,
+        .data_dir = s->config.data,
     };
     int rc = fd_mkdirs(tmp, 0700, err);
     return rc ? rc : api_open(&cfg, &s->api, err);

@@ -6,6 +6,7 @@
 #ifndef OSTLER_MODEL_MODEL_H
 #define OSTLER_MODEL_MODEL_H
 
+#include "base/arena.h"
 #include "core/ports.h"
 #include "http/client.h"
 
@@ -74,6 +75,8 @@ struct model_info {
 /* NULL when no entry (id or alias) names it, as it stands or as its provider knows it. */
 const struct model_info *model_router_info(const struct model_router *r, struct str model_id);
 size_t model_router_table(const struct model_router *r, const struct model_info **out);
+/* The ids of all scripts, sorted; reads script_dir. */
+size_t model_router_scripts(const struct model_router *r, struct arena *a, struct str **out);
 /* Fills usage->cost_microusd and unpriced, rounding up to a micro-dollar. script/ costs 0. */
 void model_price(const struct model_router *r, struct str model_id, struct model_usage *usage);
 

@@ -382,6 +382,11 @@ size_t model_router_table(const struct model_router *r, const struct model_info 
     return r->table.ninfos;
 }
 
+size_t model_router_scripts(const struct model_router *r, struct arena *a, struct str **out)
+{
+    return script_list(&r->script, a, out);
+}
+
 void model_price(const struct model_router *r, struct str model_id, struct model_usage *usage)
 {
     if (str_starts(model_id, script_prefix)) {

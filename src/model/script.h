@@ -7,6 +7,7 @@
 #ifndef OSTLER_MODEL_SCRIPT_H
 #define OSTLER_MODEL_SCRIPT_H
 
+#include "base/arena.h"
 #include "core/ports.h"
 #include "io/loop.h"
 
@@ -25,6 +26,8 @@ struct script_provider {
 
 /* INVALID when there is no such script; `name` is the id without "script/". */
 int script_check(const struct script_provider *p, struct str name, struct err *err) MUST_USE;
+/* "script/NAME" of all there are, sorted: of those built in and the files of `dir`. */
+size_t script_list(const struct script_provider *p, struct arena *a, struct str **out);
 struct model_call *script_start(struct script_provider *p, const struct model_request *req,
                                 const struct model_callbacks *cb, void *arg);
 
