@@ -30,8 +30,15 @@ int cmd_demo(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_config(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
 int cmd_routes(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+
+/* The manual page, in man(7), made of the commands' tables. */
+struct buf;
+void man_page(struct buf *out);
 
 /* "ostler COMMAND: message" on stderr, one line; returns `code`. */
 int cli_fail(int code, const char *command, const char *fmt, ...) PRINTF(3, 4);

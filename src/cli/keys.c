@@ -201,7 +201,8 @@ int cmd_keys(int argc, char **argv)
         .options = options,
         .min_words = 1,
         .max_words = 2,
-        .word_name = "create, ls or revoke"};
+        .word_name = "create, ls or revoke",
+        .choices = (const char *const[]){"create", "ls", "revoke", NULL}};
     struct option_words words;
     struct err err;
     int code;

@@ -14,7 +14,8 @@ static void general_help(struct buf *out)
     for (const struct cli_command *c = cli_commands; c->name; c++)
         buf_printf(out, "  %-10s %s\n", c->name, c->summary);
     buf_z(out,
-          "\n`ostler COMMAND --help` has the options and examples of each.\n\n"
+          "\n`ostler COMMAND --help` has the options and examples of each, `ostler --version` the "
+          "version.\n\n"
           "Examples:\n"
           "  ostler demo\n"
           "  ostler serve --data ./data --listen 127.0.0.1:8787\n"
@@ -22,10 +23,10 @@ static void general_help(struct buf *out)
           "Exit codes: 0 done, 1 the job failed, 2 usage, 3 cannot reach or start the server\n");
 }
 
-static int print_general_help(int fd, int code)
+static int print(void (*make)(struct buf *out), int fd, int code)
 {
-    AUTO_BUF struct buf text = BUF_INIT(64 * 1024);
-    general_help(&text);
+    AUTO_BUF struct buf text = BUF_INIT(256 * 1024);
+    make(&text);
     struct err err;
     return fd_write_all(fd, buf_view(&text), &err) ? CLI_FAILED : code;
 }
@@ -54,15 +55,17 @@ static const struct cli_command *find(const char *name)
 int main(int argc, char **argv)
 {
     if (argc < 2)
-        return print_general_help(STDERR_FILENO, CLI_USAGE);
+        return print(general_help, STDERR_FILENO, CLI_USAGE);
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        if (argc > 2 && strcmp(argv[2], "--man") == 0)
+            return print(man_page, STDOUT_FILENO, CLI_OK);
         const struct cli_command *c = argc > 2 ? find(argv[2]) : NULL;
         if (argc > 2 && !c)
             return unknown_command(argv[2]);
         char help[] = "--help";
         return c ? c->run(2, (char *[]){argv[2], help, NULL})
-                 : print_general_help(STDOUT_FILENO, CLI_OK);
+                 : print(general_help, STDOUT_FILENO, CLI_OK);
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
         name = "version";

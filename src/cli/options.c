@@ -148,10 +148,33 @@ void options_help(const struct command_spec *spec, struct buf *out)
         buf_printf(out, "\n%s", spec->notes);
 }
 
+/* Set while a command is asked for its description. The table stands on the command's stack, so it
+ * cannot be had in any other way. */
+static struct {
+    void (*fn)(void *arg, const struct command_spec *spec);
+    void *arg;
+} listener;
+
+void options_describe(const struct cli_command *command,
+                      void (*fn)(void *arg, const struct command_spec *spec), void *arg)
+{
+    char name[64], help[] = "--help";
+    (void)str_copyz(name, sizeof name, str_z(command->name));
+    listener.fn = fn;
+    listener.arg = arg;
+    (void)command->run(2, (char *[]){name, help, NULL});
+    listener.fn = NULL;
+}
+
 bool options_begin(const struct command_spec *spec, int argc, char **argv, struct option_words *out,
                    int *exit_code)
 {
     struct err err;
+    if (listener.fn) {
+        listener.fn(listener.arg, spec);
+        *exit_code = CLI_OK;
+        return false;
+    }
     if (options_parse(spec, argc, argv, out, &err)) {
         *exit_code = cli_fail(CLI_USAGE, spec->name, "%s", err.msg);
         return false;

@@ -32,6 +32,8 @@ struct command_spec {
     const struct option_spec *options;
     size_t min_words, max_words; /* positional arguments */
     const char *word_name;       /* for the message when one is missing: "TASK" */
+    const char *const *choices;  /* what the first word may be, closed by NULL; or NULL */
+    bool files;                  /* the words behind that one name files */
 };
 
 #define OPTION_WORDS_MAX 16
@@ -49,5 +51,10 @@ void options_help(const struct command_spec *spec, struct buf *out);
  * *exit_code is what to return. */
 bool options_begin(const struct command_spec *spec, int argc, char **argv, struct option_words *out,
                    int *exit_code) MUST_USE;
+/* Has the command hand its description to `fn` instead of doing anything: what is made of the
+ * tables (completion, manual page) cannot differ from them. */
+struct cli_command;
+void options_describe(const struct cli_command *command,
+                      void (*fn)(void *arg, const struct command_spec *spec), void *arg);
 
 #endif
