@@ -20,8 +20,9 @@ struct config {
     const char *models;     /* price table, or NULL */
     const char *script_dir; /* or NULL */
     struct sandbox_limits limits;
-    const char *anthropic_base_url; /* or NULL */
-    const char *anthropic_api_key;  /* or NULL; never logged */
+    int64_t connect_ms, first_byte_ms, silence_ms; /* of model requests; 0: the defaults */
+    const char *anthropic_base_url;                /* or NULL */
+    const char *anthropic_api_key;                 /* or NULL; never logged */
     struct arena arena;
 };
 

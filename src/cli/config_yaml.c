@@ -20,7 +20,7 @@ struct key {
     const char *name;
     enum kind kind;
     const struct key *sub;
-    size_t offset;  /* of a const char * in struct file, or an int64_t in sandbox_limits */
+    size_t offset;  /* of a const char * in struct file, or an int64_t in struct config */
     bool in_config; /* the offset is of a const char * in struct config */
 };
 
@@ -32,9 +32,9 @@ struct key {
     {                                                                                              \
         .name = nm, .kind = KEY_TEXT, .offset = offsetof(struct config, member), .in_config = true \
     }
-#define NUMBER(nm)                                                                                 \
+#define NUMBER(nm, member)                                                                         \
     {                                                                                              \
-        .name = #nm, .kind = KEY_NUMBER, .offset = offsetof(struct sandbox_limits, nm)             \
+        .name = nm, .kind = KEY_NUMBER, .offset = offsetof(struct config, member)                  \
     }
 #define MAP(nm, keys)                                                                              \
     {                                                                                              \
@@ -42,8 +42,14 @@ struct key {
     }
 
 static const struct key log_keys[] = {TEXT("level", log_level), TEXT("format", log_format), {0}};
-static const struct key sandbox_keys[] = {NUMBER(pids),    NUMBER(memory_mb), NUMBER(cpus),
-                                          NUMBER(file_mb), NUMBER(disk_mb),   {0}};
+static const struct key sandbox_keys[] = {
+    NUMBER("pids", limits.pids),       NUMBER("memory_mb", limits.memory_mb),
+    NUMBER("cpus", limits.cpus),       NUMBER("file_mb", limits.file_mb),
+    NUMBER("disk_mb", limits.disk_mb), {0}};
+static const struct key request_keys[] = {NUMBER("connect_ms", connect_ms),
+                                          NUMBER("first_byte_ms", first_byte_ms),
+                                          NUMBER("silence_ms", silence_ms),
+                                          {0}};
 static const struct key anthropic_keys[] = {CONFIG_TEXT("base_url", anthropic_base_url),
                                             TEXT("api_key_env", api_key_env),
                                             TEXT("api_key_file", api_key_file),
@@ -55,6 +61,7 @@ static const struct key top_keys[] = {TEXT("listen", listen),
                                       CONFIG_TEXT("models", models),
                                       CONFIG_TEXT("script_dir", script_dir),
                                       MAP("sandbox", sandbox_keys),
+                                      MAP("model_requests", request_keys),
                                       MAP("providers", provider_keys),
                                       {0}};
 
@@ -99,7 +106,7 @@ static int read_value(struct file *f, const struct key *k, struct fy_node *key,
     if (!text || !len)
         return fail(f, key, "must be a plain value", "", err);
     if (k->kind == KEY_NUMBER) {
-        int64_t *slot = (int64_t *)(void *)((char *)&f->config->limits + k->offset);
+        int64_t *slot = (int64_t *)(void *)((char *)f->config + k->offset);
         if (!str_i64(str_n(text, len), slot) || *slot < 1 || *slot > 1024 * 1024 * 1024)
             return fail(f, key, "must be a whole number, 1 or more", "", err);
         return 0;

@@ -156,6 +156,9 @@ int lock_take(struct lock *l, const char *data, struct err *err)
     if (rc == 0)
         return 0;
     lock_release(l);
+    /* What one may not write needs the same remedy as what nobody can. */
+    if (err && rc == ERR_IO && (err->sys == EACCES || err->sys == EPERM))
+        err->code = rc = ERR_READ_ONLY;
     return rc == ERR_CONFLICT || rc == ERR_INVALID ? rc : err_wrap(err, "data directory %s", data);
 }
 

@@ -94,22 +94,24 @@ static void a_complete_file_is_read(void **state)
 {
     (void)state;
     setenv("TEST_PROVIDER_KEY", "secret", 1);
-    const char *path = file("full.yaml", "# everything\n"
-                                         "listen: 127.0.0.1:9000\n"
-                                         "data: /var/lib/ostler\n"
-                                         "log: {level: debug, format: json}\n"
-                                         "models: /etc/ostler/models.yaml\n"
-                                         "script_dir: \"/etc/ostler/scripts\"\n"
-                                         "sandbox:\n"
-                                         "  pids: 100\n"
-                                         "  memory_mb: 512\n"
-                                         "  cpus: 1\n"
-                                         "  file_mb: 64\n"
-                                         "  disk_mb: 1024\n"
-                                         "providers:\n"
-                                         "  anthropic:\n"
-                                         "    base_url: http://127.0.0.1:1\n"
-                                         "    api_key_env: TEST_PROVIDER_KEY\n");
+    const char *path =
+        file("full.yaml", "# everything\n"
+                          "listen: 127.0.0.1:9000\n"
+                          "data: /var/lib/ostler\n"
+                          "log: {level: debug, format: json}\n"
+                          "models: /etc/ostler/models.yaml\n"
+                          "script_dir: \"/etc/ostler/scripts\"\n"
+                          "sandbox:\n"
+                          "  pids: 100\n"
+                          "  memory_mb: 512\n"
+                          "  cpus: 1\n"
+                          "  file_mb: 64\n"
+                          "  disk_mb: 1024\n"
+                          "model_requests: {connect_ms: 1, first_byte_ms: 2, silence_ms: 3}\n"
+                          "providers:\n"
+                          "  anthropic:\n"
+                          "    base_url: http://127.0.0.1:1\n"
+                          "    api_key_env: TEST_PROVIDER_KEY\n");
     struct config c;
     struct config_flags flags = {.file = path};
     struct err err;
@@ -122,6 +124,9 @@ static void a_complete_file_is_read(void **state)
     assert_string_equal(c.script_dir, "/etc/ostler/scripts");
     assert_int_equal(c.limits.pids, 100);
     assert_int_equal(c.limits.disk_mb, 1024);
+    assert_int_equal(c.connect_ms, 1);
+    assert_int_equal(c.first_byte_ms, 2);
+    assert_int_equal(c.silence_ms, 3);
     assert_string_equal(c.anthropic_base_url, "http://127.0.0.1:1");
     assert_string_equal(c.anthropic_api_key, "secret");
     config_fini(&c);
