@@ -29,7 +29,7 @@ asan: ## the same suites against an AddressSanitizer and UBSan build
 
 tsan: ## the threaded modules (io, store) under ThreadSanitizer
 	@tools/deps build
-	@tools/test --sanitize=thread --meson-only --suite=io --suite=store $(TSAN)
+	@tools/test --sanitize=thread --meson-only --only='io|store.*|blob' $(TSAN)
 
 lint: ## formatting, house rules, layers
 	@tools/deps lint
