@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -62,7 +63,11 @@ static int own_dir(const char *path, uid_t uid, mode_t mode, struct err *err)
 
 int session_prepare(const struct session_paths *p, struct err *err)
 {
-    int rc = fd_mkdirs(p->dir, 0700, err);
+    bool fresh = mkdir(p->dir, 0700) == 0;
+    int rc = fresh ? 0 : fd_mkdirs(p->dir, 0700, err);
+    /* With it a later start can tell "no hand yet" from "the record is lost". */
+    if (rc == 0 && fresh)
+        rc = record_write(p->meta, &(struct sandbox_record){.generation = 0}, err);
     const char *const dirs[] = {p->workspace, p->tmp, p->home, p->outputs};
     for (size_t i = 0; i < COUNT_OF(dirs) && rc == 0; i++)
         rc = own_dir(dirs[i], p->uid, 0755, err);
@@ -94,6 +99,21 @@ bool record_read(const char *path, struct sandbox_record *out)
            json_i64(json_get(doc, "start_time"), &out->start_time);
 }
 
+/* Atomic, but not synced: the record is about processes of this boot and means nothing after it. */
+static int replace_file(const char *path, struct str data, struct err *err)
+{
+    char tmp[PATH_MAX];
+    if (snprintf(tmp, sizeof tmp, "%s.new", path) >= (int)sizeof tmp)
+        return err_set(err, ERR_INVALID, "the path is too long: %s", path);
+    AUTO_FD int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_sys(err, errno, "%s", tmp);
+    int rc = fd_write_all(fd, data, err);
+    if (rc == 0 && rename(tmp, path) < 0)
+        rc = err_sys(err, errno, "%s", path);
+    return rc;
+}
+
 int record_write(const char *path, const struct sandbox_record *r, struct err *err)
 {
     AUTO_BUF struct buf b = BUF_INIT(RECORD_MAX);
@@ -109,7 +129,7 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     jw_obj_end(&w);
     jw_done(&w);
     buf_ch(&b, '\n');
-    return fd_write_file_atomic(path, buf_view(&b), 0600, err);
+    return replace_file(path, buf_view(&b), err);
 }
 
 int64_t process_start_time(int64_t pid)
@@ -184,6 +204,36 @@ static int choose_run_dir(struct host *h, struct err *err)
                    "no directory for sockets: set run_dir to one that only we can enter");
 }
 
+/* What programs need of /etc and what says nothing about this host is copied, the rest made up: one
+ * directory, because every mount makes the start of a sandbox slower. */
+static int copy_etc(struct host *h, struct err *err)
+{
+    static const char *const shown[] = {
+        "/etc/alternatives",   "/etc/ld.so.cache",     "/etc/ld.so.conf", "/etc/ld.so.conf.d",
+        "/etc/ssl/certs",      "/etc/ssl/openssl.cnf", "/etc/localtime",  "/etc/mime.types",
+        "/etc/services",       "/etc/protocols",       "/etc/os-release", "/etc/debian_version",
+        "/etc/inputrc",        "/etc/terminfo",        "/etc/fonts",      "/etc/magic",
+        "/etc/java-*-openjdk", "/etc/python3*",        "/etc/perl",       "/etc/locale.alias",
+        "/etc/maven",          "/etc/ImageMagick-*",
+    };
+    char to[PATH_MAX];
+    snprintf(to, sizeof to, "%s/ssl", h->etc);
+    int rc = fd_mkdirs(to, 0755, err);
+    if (rc == 0 && (chmod(h->etc, 0755) < 0 || chmod(to, 0755) < 0)) /* whatever our umask is */
+        rc = err_sys(err, errno, "%s", h->etc);
+    for (size_t i = 0; i < COUNT_OF(shown) && rc == 0; i++) {
+        glob_t g;
+        if (glob(shown[i], GLOB_NOSORT, NULL, &g) != 0)
+            continue;
+        for (size_t k = 0; k < g.gl_pathc && rc == 0; k++) {
+            snprintf(to, sizeof to, "%s%s", h->etc, g.gl_pathv[k] + strlen("/etc"));
+            rc = tree_copy(g.gl_pathv[k], to, err);
+        }
+        globfree(&g);
+    }
+    return rc;
+}
+
 static int write_etc(struct host *h, struct err *err)
 {
     static const char *const files[][2] = {
@@ -197,11 +247,14 @@ static int write_etc(struct host *h, struct err *err)
         {"resolv.conf", "# there is no network\n"},
     };
     snprintf(h->etc, sizeof h->etc, "%s/.etc", h->dir);
-    int rc = fd_mkdirs(h->etc, 0755, err);
+    int rc = copy_etc(h, err);
     for (size_t i = 0; i < COUNT_OF(files) && rc == 0; i++) {
         char path[PATH_MAX];
         snprintf(path, sizeof path, "%s/%s", h->etc, files[i][0]);
-        rc = fd_write_file_atomic(path, str_z(files[i][1]), 0644, err);
+        AUTO_BUF struct buf old = BUF_INIT(65536);
+        if (fd_read_file(path, &old, NULL) == 0 && str_eqz(buf_view(&old), files[i][1]))
+            continue;
+        rc = replace_file(path, str_z(files[i][1]), err);
         if (rc == 0 && chmod(path, 0644) < 0)
             rc = err_sys(err, errno, "%s", path);
     }

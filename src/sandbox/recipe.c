@@ -4,7 +4,6 @@
 #include "base/fd.h"
 
 #include <errno.h>
-#include <glob.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -138,35 +137,6 @@ static void system_part(struct buf *b)
     }
 }
 
-/* What programs need of /etc and what says nothing about this host; the rest is made up. */
-static void etc_part(struct buf *b, const char *etc)
-{
-    static const char *const shown[] = {
-        "/etc/alternatives",   "/etc/ld.so.cache",     "/etc/ld.so.conf", "/etc/ld.so.conf.d",
-        "/etc/ssl/certs",      "/etc/ssl/openssl.cnf", "/etc/localtime",  "/etc/mime.types",
-        "/etc/services",       "/etc/protocols",       "/etc/os-release", "/etc/debian_version",
-        "/etc/inputrc",        "/etc/terminfo",        "/etc/fonts",      "/etc/magic",
-        "/etc/java-*-openjdk", "/etc/python3*",        "/etc/perl",       "/etc/locale.alias",
-        "/etc/maven",          "/etc/ImageMagick-*",
-    };
-    static const char *const made[] = {"passwd",   "group",         "hosts",
-                                       "hostname", "nsswitch.conf", "resolv.conf"};
-    for (size_t i = 0; i < COUNT_OF(shown); i++) {
-        glob_t g;
-        if (glob(shown[i], GLOB_NOSORT, NULL, &g) != 0)
-            continue;
-        for (size_t k = 0; k < g.gl_pathc; k++)
-            bind(b, "--ro-bind-try", g.gl_pathv[k], g.gl_pathv[k]);
-        globfree(&g);
-    }
-    for (size_t i = 0; i < COUNT_OF(made); i++) {
-        char from[PATH_MAX], to[64];
-        snprintf(from, sizeof from, "%s/%s", etc, made[i]);
-        snprintf(to, sizeof to, "/etc/%s", made[i]);
-        bind(b, "--ro-bind", from, to);
-    }
-}
-
 static void mounts_part(struct buf *b, const struct recipe_how *how)
 {
     for (size_t i = 0; i < how->nmounts; i++) {
@@ -225,12 +195,12 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
     bind(b, size, "--tmpfs", "/dev/shm");
     snprintf(etc, sizeof etc, "%s/etc", stage_dir());
     /* Made here with their modes: bubblewrap would make them for its user alone. */
-    static const char *const dirs[] = {"/etc", "/home", "/mnt", "/mnt/session"};
+    static const char *const dirs[] = {"/home", "/mnt", "/mnt/session"};
     for (size_t i = 0; i < COUNT_OF(dirs); i++) {
         bind(b, "--perms", "0755", "--dir");
         arg(b, dirs[i]);
     }
-    etc_part(b, how->uid ? etc : how->etc);
+    bind(b, "--ro-bind", how->uid ? etc : how->etc, "/etc");
     args(b, rest);
     mounts_part(b, how);
     arg(b, "--chdir");

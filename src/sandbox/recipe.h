@@ -20,7 +20,7 @@ struct recipe_mount {
 
 struct recipe_how {
     const char *launcher; /* the hand's executable */
-    const char *etc;      /* directory with the synthetic passwd, group, ... */
+    const char *etc;      /* directory that is shown as /etc */
     uid_t uid;            /* run as; 0: as ourselves */
     struct recipe_mount mounts[RECIPE_MOUNTS];
     size_t nmounts;

@@ -151,7 +151,9 @@ void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg)
 static void port_run(void *self, const struct tool_call *call,
                      void (*done)(void *arg, const struct tool_outcome *outcome), void *arg)
 {
-    box_run(box_get(self, call->session_id), call, done, arg);
+    struct sandboxes *s = self;
+    if (!s->closing) /* nobody waits for an answer any more */
+        box_run(box_get(s, call->session_id), call, done, arg);
 }
 
 static void port_ack(void *self, struct str session_id, struct str tool_use_id)
@@ -177,7 +179,9 @@ static void port_idle(void *self, struct str session_id)
 
 static void port_destroy(void *self, struct str session_id, bool wipe)
 {
-    box_destroy(box_get(self, session_id), wipe);
+    struct sandboxes *s = self;
+    if (!s->closing)
+        box_destroy(box_get(s, session_id), wipe);
 }
 
 struct sandbox_port sandboxes_port(struct sandboxes *s)

@@ -99,10 +99,11 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
     settings_parse(&settings, &h->limits, str_z(b->environment));
     st->limits = settings.limits;
     int rc = session_prepare(&p, err);
-    struct sandbox_record old;
-    if (rc == 0 && record_read(p.meta, &old))
-        st->record.generation = old.generation;
-    st->record.generation++;
+    /* Without a record the session may have had any number of hands. */
+    struct sandbox_record old = {.generation = 1};
+    if (rc == 0 && !record_read(p.meta, &old))
+        old.generation = 1;
+    st->record.generation = old.generation + 1;
     memcpy(st->record.boot_id, h->boot_id, sizeof st->record.boot_id);
     memcpy(st->record.unit, b->unit, sizeof st->record.unit);
     char socket_path[sizeof h->run_dir + sizeof b->unit + 2];

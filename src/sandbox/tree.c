@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -95,4 +97,94 @@ int tree_remove(const char *path, struct err *err)
     if (sys == 0 && rmdir(path) < 0 && errno != ENOENT)
         sys = errno;
     return sys ? err_sys(err, sys, "cannot remove %s", path) : 0;
+}
+
+/* ---- copying ---- */
+
+enum { COPY_DEPTH = 16, COPY_FILE_MAX = 4 << 20 };
+
+static int copy_link(const char *from, const char *to, struct err *err)
+{
+    char want[PATH_MAX], have[PATH_MAX], tmp[PATH_MAX];
+    ssize_t n = readlink(from, want, sizeof want - 1);
+    ssize_t m = readlink(to, have, sizeof have);
+    if (n < 0 || (n == m && memcmp(want, have, (size_t)n) == 0))
+        return 0;
+    want[n] = '\0';
+    if (snprintf(tmp, sizeof tmp, "%s.new", to) >= (int)sizeof tmp)
+        return 0;
+    unlink(tmp);
+    if (symlink(want, tmp) < 0 || rename(tmp, to) < 0)
+        return err_sys(err, errno, "%s", to);
+    return 0;
+}
+
+static bool same_file(const struct stat *a, const char *path)
+{
+    struct stat b;
+    return lstat(path, &b) == 0 && S_ISREG(b.st_mode) && a->st_size == b.st_size &&
+           a->st_mtim.tv_sec == b.st_mtim.tv_sec && a->st_mtim.tv_nsec == b.st_mtim.tv_nsec;
+}
+
+static int copy_file(const char *from, const char *to, const struct stat *st, struct err *err)
+{
+    char tmp[PATH_MAX];
+    if (!(st->st_mode & S_IROTH) || st->st_size > COPY_FILE_MAX || same_file(st, to) ||
+        snprintf(tmp, sizeof tmp, "%s.new", to) >= (int)sizeof tmp)
+        return 0;
+    AUTO_BUF struct buf data = BUF_INIT(COPY_FILE_MAX);
+    if (fd_read_file(from, &data, NULL) != 0)
+        return 0;
+    AUTO_FD int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return err_sys(err, errno, "%s", tmp);
+    int rc = fd_write_all(fd, buf_view(&data), err);
+    if (rc)
+        return rc;
+    const struct timespec times[2] = {st->st_mtim, st->st_mtim};
+    if (fchmod(fd, 0644 | (st->st_mode & 0111)) < 0 || futimens(fd, times) < 0 ||
+        rename(tmp, to) < 0)
+        return err_sys(err, errno, "%s", to);
+    return 0;
+}
+
+static int copy_any(const char *from, const char *to, unsigned depth, struct err *err);
+
+static int copy_dir(const char *from, const char *to, unsigned depth, struct err *err)
+{
+    if (mkdir(to, 0755) < 0 && errno != EEXIST)
+        return err_sys(err, errno, "%s", to);
+    if (chmod(to, 0755) < 0)
+        return err_sys(err, errno, "%s", to);
+    DIR *d = depth < COPY_DEPTH ? opendir(from) : NULL;
+    int rc = 0;
+    struct dirent *e;
+    while (d && rc == 0 && (e = readdir(d))) {
+        char a[PATH_MAX], b[PATH_MAX];
+        if (is_dots(e->d_name) ||
+            snprintf(a, sizeof a, "%s/%s", from, e->d_name) >= (int)sizeof a ||
+            snprintf(b, sizeof b, "%s/%s", to, e->d_name) >= (int)sizeof b)
+            continue;
+        rc = copy_any(a, b, depth + 1, err);
+    }
+    if (d)
+        closedir(d);
+    return rc;
+}
+
+static int copy_any(const char *from, const char *to, unsigned depth, struct err *err)
+{
+    struct stat st;
+    if (lstat(from, &st) < 0)
+        return 0;
+    if (S_ISLNK(st.st_mode))
+        return copy_link(from, to, err);
+    if (S_ISREG(st.st_mode))
+        return copy_file(from, to, &st, err);
+    return S_ISDIR(st.st_mode) ? copy_dir(from, to, depth, err) : 0;
+}
+
+int tree_copy(const char *from, const char *to, struct err *err)
+{
+    return copy_any(from, to, 0, err);
 }

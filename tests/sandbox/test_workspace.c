@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -361,6 +362,7 @@ int main(int argc, char **argv)
 {
     fixture_hand = argc > 1 ? argv[1] : "hand";
     signal(SIGPIPE, SIG_IGN);
+    umask(022);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_patch_applies_to_the_original),
         cmocka_unit_test(a_workspace_without_an_import_is_all_new),
