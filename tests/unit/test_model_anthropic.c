@@ -1,102 +1,16 @@
 /* The adapter against a small server in the same process: what goes out, what comes back. */
-#include "model_fixture.h"
-
-#include "http/server.h"
-
-#include <stdio.h>
-
-struct reply {
-    int status;
-    const char *type;           /* content type; NULL: none */
-    const char *header, *value; /* one more; or NULL */
-    const char *body;
-    bool cut;   /* the connection is closed without an end */
-    bool stays; /* the response is never ended */
-};
-
-static struct {
-    struct http_server *server;
-    const struct reply *answer;
-    struct fixture *f;
-    struct buf seen; /* head lines and body of the request */
-    char url[64];
-} peer;
-
-static void peer_body(struct http_req *r, struct str body)
-{
-    const struct reply *a = peer.answer;
-    buf_str(&peer.seen, body);
-    struct http_header headers[2];
-    size_t n = 0;
-    if (a->type)
-        headers[n++] = (struct http_header){STR("Content-Type"), str_z(a->type)};
-    if (a->header)
-        headers[n++] = (struct http_header){str_z(a->header), str_z(a->value)};
-    if (!a->cut && !a->stays && a->status != 200) {
-        http_reply(r, a->status, headers, n, str_z(a->body));
-        return;
-    }
-    http_stream(r, a->status, headers, n);
-    if (a->body[0]) {
-        struct bytes *b = bytes_new(str_z(a->body));
-        http_stream_write(r, b);
-        bytes_unref(b);
-    }
-    if (a->cut)
-        http_stream_abort(r);
-    else if (!a->stays)
-        http_stream_end(r);
-}
-
-static void peer_handler(struct http_req *r, void *arg)
-{
-    (void)arg;
-    static const char *const names[] = {"x-api-key", "anthropic-version", "anthropic-beta",
-                                        "content-type", "accept"};
-    buf_clear(&peer.seen);
-    buf_printf(&peer.seen, STR_FMT " " STR_FMT "\n", STR_ARG(http_req_method(r)),
-               STR_ARG(http_req_path(r)));
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        struct str v = http_req_header(r, names[i]);
-        if (str_some(v))
-            buf_printf(&peer.seen, "%s: " STR_FMT "\n", names[i], STR_ARG(v));
-    }
-    http_req_body(r, 1 << 20, peer_body);
-}
-
-static void peer_closed(void *arg)
-{
-    (void)arg;
-}
+#include "model_peer.h"
 
 #define KEY "sk-ant-secret-1234"
 
-/* A fixture whose base URL is a server that gives `answer` to everything. */
-static void open_pair(struct fixture *f, const struct reply *answer, const char *suffix)
+/* A fixture whose base URL is a provider that gives `reply` to everything. */
+static void open_pair(struct fixture *f, const struct reply *reply, const char *suffix)
 {
-    fixture_init(f, &(struct model_config){0});
-    const struct http_server_config cfg = {.host = "127.0.0.1", .handler = peer_handler};
-    struct err err;
-    assert_int_equal(http_server_open(f->loop, &cfg, &peer.server, &err), 0);
-    snprintf(peer.url, sizeof peer.url, "http://127.0.0.1:%d%s", http_server_port(peer.server),
-             suffix);
-    model_router_free(f->router);
-    const struct model_config mine = {.anthropic_base_url = peer.url,
-                                      .anthropic_api_key = KEY,
-                                      .first_byte_ms = 5000,
-                                      .silence_ms = 5000};
-    assert_int_equal(model_router_new(f->loop, f->http, &mine, &f->router, &err), 0);
-    f->port = model_router_port(f->router);
-    peer.answer = answer;
-    peer.f = f;
-    buf_init(&peer.seen, 1 << 20);
-}
-
-static void close_pair(struct fixture *f)
-{
-    http_server_close(peer.server, 0, peer_closed, NULL);
-    fixture_fini(f);
-    buf_fini(&peer.seen);
+    peer_open(f, reply, suffix);
+    peer_configure(f, &(struct model_config){.anthropic_base_url = peer.url,
+                                             .anthropic_api_key = KEY,
+                                             .first_byte_ms = 5000,
+                                             .silence_ms = 5000});
 }
 
 #define EV(type, rest) "event: " type "\ndata: {\"type\":\"" type "\"" rest "}\n\n"
@@ -136,7 +50,7 @@ static void a_streamed_answer_is_decoded_and_priced(void **state)
         assert_int_equal(f.usage.input_tokens, 1000);
         assert_int_equal(f.usage.cost_microusd, 1000 * 5 + 200 * 25);
         assert_false(f.usage.unpriced);
-        close_pair(&f);
+        peer_fini(&f);
     }
 }
 
@@ -255,7 +169,7 @@ static void answers_of_every_kind_lead_to_the_right_outcome(void **state)
         assert_int_equal(f.failure.http_status, cases[i].status);
         assert_int_equal(f.failure.retry_after_ms, cases[i].retry_after_ms);
         assert_int_equal(f.outcomes, 1);
-        close_pair(&f);
+        peer_fini(&f);
     }
 }
 
@@ -267,7 +181,7 @@ static void what_a_failed_answer_used_is_counted(void **state)
     fixture_ask(&f, "claude-opus-5");
     assert_int_equal(f.usage.input_tokens, 1000);
     assert_int_equal(f.usage.cost_microusd, 5000 + 25);
-    close_pair(&f);
+    peer_fini(&f);
 }
 
 static void fast_mode_says_so_and_has_no_price(void **state)
@@ -280,7 +194,7 @@ static void fast_mode_says_so_and_has_no_price(void **state)
     assert_non_null(strstr(peer.seen.data, "anthropic-beta: fast-mode-2026-02-01\n"));
     assert_true(f.usage.unpriced);
     assert_int_equal(f.usage.cost_microusd, 0);
-    close_pair(&f);
+    peer_fini(&f);
 }
 
 static void a_provider_that_is_down_or_misnamed_is_a_failure_with_a_remedy(void **state)
@@ -304,14 +218,11 @@ static void silence_in_the_middle_of_a_stream_is_a_failure(void **state)
     (void)state;
     struct fixture f;
     open_pair(&f, &(struct reply){200, SSE, .body = START SAY("x"), .stays = true}, "");
-    model_router_free(f.router);
-    struct err err;
-    const struct model_config cfg = {
-        .anthropic_base_url = peer.url, .anthropic_api_key = KEY, .silence_ms = 60};
-    assert_int_equal(model_router_new(f.loop, f.http, &cfg, &f.router, &err), 0);
-    f.port = model_router_port(f.router);
+    peer_configure(&f, &(struct model_config){.anthropic_base_url = peer.url,
+                                              .anthropic_api_key = KEY,
+                                              .silence_ms = 60});
     assert_string_equal(fixture_ask(&f, "claude-opus-5"), "[0:0]0=x; failed 2");
-    close_pair(&f);
+    peer_fini(&f);
 }
 
 static void a_call_can_be_cancelled_at_any_call_back(void **state)
@@ -323,7 +234,7 @@ static void a_call_can_be_cancelled_at_any_call_back(void **state)
         f.cancel_after = after;
         fixture_ask(&f, "claude-opus-5");
         assert_true(f.cancelled);
-        close_pair(&f);
+        peer_fini(&f);
     }
 }
 
@@ -337,7 +248,7 @@ static void a_call_can_be_cancelled_while_it_connects(void **state)
     f.port.cancel(f.port.self, f.call);
     assert_string_equal(fixture_ask(&f, "claude-opus-5"), "[0:0]0=x; stop 0 |x");
     assert_int_equal(f.outcomes, 1);
-    close_pair(&f);
+    peer_fini(&f);
 }
 
 int main(void)
