@@ -32,6 +32,13 @@ export const ROUTES = {
     'GET /v1/sessions/{id}/events/stream': 'StreamEvent',
     'GET /v1/sessions/{id}/threads': 'ThreadPage',
     'GET /v1/sessions/{id}/threads/{id}': 'Thread',
+    'POST /v1/files': 'File',
+    'GET /v1/files': 'FilePage',
+    'GET /v1/files/{id}': 'File',
+    'DELETE /v1/files/{id}': 'FileDeleted',
+    'GET /v1/files/{id}/content': null,
+    'GET /v1/models': 'ModelPage',
+    'GET /v1/models/{id}': 'Model',
     'PUT /v1/sessions/{id}/workspace': null,
     'GET /v1/sessions/{id}/workspace': null,
     'GET /v1/sessions/{id}/workspace.tar': null,
@@ -41,8 +48,8 @@ export const ROUTES = {
     'GET /metrics': null,
 };
 
-const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event' };
-const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_' };
+const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ModelPage: 'Model' };
+const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_' };
 const ERROR_TYPES = {
     400: ['invalid_request_error'], 401: ['authentication_error'], 402: ['billing_error'], 403: ['permission_error'],
     404: ['not_found_error'], 405: ['invalid_request_error'], 408: ['timeout_error'], 409: ['conflict_error'], 412: ['invalid_request_error'],
@@ -107,12 +114,22 @@ export class Recorder {
     #checkBody(where, schema, body) {
         if (!ITEMS[schema]) return this.check(where, schema, body);
         if (!Array.isArray(body?.data)) return this.#problem(where, 'data is not an array');
-        const allowed = schema === 'SentEvents' ? ['data'] : ['data', 'next_page', ...(schema === 'SessionPage' ? ['prev_page'] : [])];
+        const byId = schema === 'ModelPage' || (schema === 'FilePage' && !('next_page' in body));
+        const cursors = schema === 'SentEvents' ? [] : byId ? ['first_id', 'last_id'] : ['next_page', ...(schema === 'SessionPage' ? ['prev_page'] : [])];
+        const allowed = ['data', ...cursors, ...(byId ? ['has_more'] : [])];
         for (const key of Object.keys(body)) if (!allowed.includes(key)) this.#problem(where, `a page has no field ${key}`);
-        for (const key of allowed.slice(1)) {
+        for (const key of cursors) {
             if (body[key] !== null && (typeof body[key] !== 'string' || body[key] === '')) this.#problem(where, `${key} is neither a cursor nor null`);
         }
+        if (byId) this.#checkIds(where, body);
         for (const item of body.data) this.check(where, ITEMS[schema], item);
+    }
+
+    // The page of a list that is walked by ids.
+    #checkIds(where, body) {
+        if (typeof body.has_more !== 'boolean') this.#problem(where, 'has_more is no boolean');
+        if (body.first_id !== (body.data[0]?.id ?? null)) this.#problem(where, 'first_id is not the id of the first');
+        if (body.last_id !== (body.data.at(-1)?.id ?? null)) this.#problem(where, 'last_id is not the id of the last');
     }
 
     #checkError(where, response, body) {

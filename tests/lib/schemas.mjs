@@ -20,6 +20,10 @@ const TYPES = {
     StreamEvent: ['resources/beta/sessions/events', 'BetaManagedAgentsStreamSessionEvents'],
     SentEvents: ['resources/beta/sessions/events', 'BetaManagedAgentsSendSessionEvents'],
     Thread: ['resources/beta/sessions/threads/threads', 'BetaManagedAgentsSessionThread'],
+    File: ['resources/beta/files', 'BetaFileMetadata'],
+    FileDeleted: ['resources/beta/files', 'BetaDeletedFile'],
+    Model: ['resources/beta/models', 'BetaModelInfo'],
+    PlainModel: ['resources/models', 'ModelInfo'],
     ErrorResponse: ['resources/beta/beta', 'BetaErrorResponse'],
 };
 const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread' };
