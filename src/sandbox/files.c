@@ -237,9 +237,10 @@ static void finished(struct workspace_job *j)
 {
     struct sandboxes *s = j->s;
     struct files *q = j->queue;
-    list_remove(&j->node);
+    /* Still the first of its queue: a job that the call-back adds waits behind it. */
     if (!s->closing)
         deliver(j);
+    list_remove(&j->node);
     recipe_fini(&j->recipe);
     int fds[] = {j->tar, j->in, j->out, j->errors};
     for (size_t i = 0; i < COUNT_OF(fds); i++)
