@@ -12,10 +12,11 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { READ_CHUNK = 65536, READ_MAX = 1 << 20, KEEP_BUFFER = 1 << 20 };
+enum { READ_CHUNK = 65536, READ_MAX = 1 << 20, KEEP_BUFFER = 1 << 20, ALONE_MS = 5000 };
 
 /* ---- connections ---- */
 
@@ -365,6 +366,8 @@ static int wait_ms(const struct hand *h, int64_t now_us)
     int64_t until = calls_next_deadline_us(h);
     if (h->alone_since_us && h->alone_since_us + h->cfg.grace_ms * 1000 < until)
         until = h->alone_since_us + h->cfg.grace_ms * 1000;
+    if (h->alone_since_us && now_us + ALONE_MS * 1000 < until)
+        until = now_us + ALONE_MS * 1000;
     if (watching(h) && now_us + HAND_WATCH_MS * 1000 < until)
         until = now_us + HAND_WATCH_MS * 1000;
     if (until == INT64_MAX)
@@ -382,6 +385,19 @@ static void watch(struct hand *h, int64_t now_us, int64_t *next_us)
     char message[160];
     if (proc_over_limit(h, &reason, message))
         calls_limit(h, reason, str_z(message));
+}
+
+/* Without a server, is there anything left to wait for? Not after the grace, and not when the
+ * session's files were removed: whoever did that will not come back. */
+static bool abandoned(const struct hand *h, int64_t now_us)
+{
+    struct stat st;
+    if (!h->alone_since_us)
+        return false;
+    if (now_us - h->alone_since_us >= h->cfg.grace_ms * 1000)
+        return true;
+    return now_us - h->alone_since_us >= ALONE_MS * 1000 &&
+           (stat(h->cfg.workdir, &st) < 0 || st.st_nlink == 0);
 }
 
 static void loop(struct hand *h)
@@ -403,7 +419,7 @@ static void loop(struct hand *h)
         int64_t now_us = clock_mono_us();
         calls_timers(h, now_us);
         watch(h, now_us, &next_watch_us);
-        if (h->alone_since_us && now_us - h->alone_since_us >= h->cfg.grace_ms * 1000)
+        if (abandoned(h, now_us))
             h->quit = true;
     }
 }

@@ -2,6 +2,7 @@
  * when connections come and go. argv[1]: the hand. */
 #include "hand_client.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "hand/text.h"
 #include "hand/tools.h"
@@ -683,6 +684,24 @@ static void a_hand_without_a_server_ends_itself(void **state)
     hand_stop(&h);
 }
 
+static void a_hand_whose_files_were_removed_ends_itself(void **state)
+{
+    (void)state;
+    struct hand_run h;
+    struct client c;
+    char work[96];
+    hand_start(&h, exe, NULL); /* with 20 s of grace */
+    client_open(&c, h.socket);
+    snprintf(work, sizeof work, "%s/work", h.dir);
+    assert_int_equal(rmdir(work), 0);
+    client_close(&c);
+    int64_t began_us = clock_mono_us();
+    int status = hand_wait(&h);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(clock_mono_us() - began_us < 15 * 1000000);
+    hand_stop(&h);
+}
+
 static void text_is_made_valid_and_free_of_escapes(void **state)
 {
     (void)state;
@@ -739,6 +758,7 @@ int main(int argc, char **argv)
         WITH(a_hang_in_a_file_tool_blocks_nothing_else),
         WITH(shutdown_ends_it),
         cmocka_unit_test(a_hand_without_a_server_ends_itself),
+        cmocka_unit_test(a_hand_whose_files_were_removed_ends_itself),
         cmocka_unit_test(text_is_made_valid_and_free_of_escapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
