@@ -110,6 +110,11 @@ static const char *const steps[] = {
     "CREATE INDEX file_expired ON file(expires_us) WHERE expires_us > 0 AND blob IS NULL;",
 };
 
+int64_t migrate_known(void)
+{
+    return (int64_t)COUNT_OF(steps);
+}
+
 static int run_step(struct db *db, int64_t from, struct err *err)
 {
     int rc = db->ops->begin(db, true, err);
@@ -132,7 +137,7 @@ static int run_step(struct db *db, int64_t from, struct err *err)
 
 int migrate_run(struct db *db, const char *path, struct err *err)
 {
-    const int64_t ours = (int64_t)COUNT_OF(steps);
+    const int64_t ours = migrate_known();
     for (;;) {
         int64_t version = 0;
         int rc = db->ops->version(db, &version, err);

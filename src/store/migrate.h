@@ -10,5 +10,7 @@
 /* Each step in a transaction of its own. PRECONDITION when the database is newer than the program.
  */
 int migrate_run(struct db *db, const char *path, struct err *err) MUST_USE;
+/* The schema of this program: the number of steps. */
+int64_t migrate_known(void);
 
 #endif
