@@ -112,7 +112,28 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
     /* The environment wins over the file here too: a key for one run needs no edited file. */
     c->anthropic_base_url = first(config_env("ANTHROPIC_BASE_URL"), c->anthropic_base_url, NULL);
     c->anthropic_api_key = first(config_env("ANTHROPIC_API_KEY"), c->anthropic_api_key, NULL);
+    c->openai_base_url = first(config_env("OPENAI_BASE_URL"), c->openai_base_url, NULL);
+    c->openai_api_key = first(config_env("OPENAI_API_KEY"), c->openai_api_key, NULL);
     return c->data ? 0 : config_default_data(&c->arena, &c->data, err);
+}
+
+struct model_config config_model(const struct config *c)
+{
+    return (struct model_config){
+        .anthropic_base_url = c->anthropic_base_url,
+        .anthropic_api_key = c->anthropic_api_key,
+        .openai_base_url = c->openai_base_url,
+        .openai_api_key = c->openai_api_key,
+        .providers = c->providers,
+        .nproviders = c->nproviders,
+        .routes = c->routes,
+        .nroutes = c->nroutes,
+        .script_dir = c->script_dir,
+        .models_yaml = c->models,
+        .connect_ms = c->connect_ms,
+        .first_byte_ms = c->first_byte_ms,
+        .silence_ms = c->silence_ms,
+    };
 }
 
 void config_fini(struct config *c)

@@ -8,7 +8,10 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "model/model.h"
 #include "sandbox/sandbox.h"
+
+enum { CONFIG_PROVIDERS_MAX = 32, CONFIG_ROUTES_MAX = 128 };
 
 struct config {
     const char *data; /* data directory */
@@ -23,6 +26,10 @@ struct config {
     int64_t connect_ms, first_byte_ms, silence_ms; /* of model requests; 0: the defaults */
     const char *anthropic_base_url;                /* or NULL */
     const char *anthropic_api_key;                 /* or NULL; never logged */
+    const char *openai_base_url, *openai_api_key;  /* the same */
+    struct model_provider_config providers[CONFIG_PROVIDERS_MAX];
+    struct model_route_config routes[CONFIG_ROUTES_MAX];
+    size_t nproviders, nroutes;
     struct arena arena;
 };
 
@@ -40,6 +47,9 @@ void config_fini(struct config *c);
 /* The parts, for tests. */
 int config_listen(struct config *c, const char *text, const char *at, struct err *err) MUST_USE;
 int config_yaml(struct config *c, const char *path, const char **listen, struct err *err) MUST_USE;
+
+/* What the model layer is told; the views are the config's. */
+struct model_config config_model(const struct config *c);
 
 /* $OSTLER_DATA, else $XDG_DATA_HOME/ostler, else ~/.local/share/ostler. INVALID when the
  * environment names no home. */

@@ -187,15 +187,7 @@ static int seed_key(struct serve *s, struct err *err)
 
 static int open_models(struct serve *s, struct err *err)
 {
-    const struct model_config cfg = {
-        .anthropic_base_url = s->config.anthropic_base_url,
-        .anthropic_api_key = s->config.anthropic_api_key,
-        .script_dir = s->config.script_dir,
-        .models_yaml = s->config.models,
-        .connect_ms = s->config.connect_ms,
-        .first_byte_ms = s->config.first_byte_ms,
-        .silence_ms = s->config.silence_ms,
-    };
+    const struct model_config cfg = config_model(&s->config);
     s->http = http_client_new(s->loop);
     return model_router_new(s->loop, s->http, &cfg, &s->models, err);
 }

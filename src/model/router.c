@@ -211,11 +211,11 @@ static int add_provider(struct model_router *r, struct http_client *http,
     if (!wire)
         return err_at(err, ERR_INVALID, "providers",
                       "providers.%s: type must be anthropic or openai", full.name);
-    bool anthropic = strcmp(full.name, "anthropic") == 0, openai = strcmp(full.name, "openai") == 0;
-    if (!full.base_url)
-        full.base_url = anthropic ? cfg->anthropic_base_url : openai ? cfg->openai_base_url : NULL;
-    if (!full.api_key)
-        full.api_key = anthropic ? cfg->anthropic_api_key : openai ? cfg->openai_api_key : NULL;
+    bool usual = strcmp(full.name, wire->type) == 0, anthropic = wire == &anthropic_wire;
+    if (usual && !full.base_url)
+        full.base_url = anthropic ? cfg->anthropic_base_url : cfg->openai_base_url;
+    if (usual && !full.api_key)
+        full.api_key = anthropic ? cfg->anthropic_api_key : cfg->openai_api_key;
     full.connect_ms = either(full.connect_ms, cfg->connect_ms);
     full.first_byte_ms = either(full.first_byte_ms, cfg->first_byte_ms);
     full.silence_ms = either(full.silence_ms, cfg->silence_ms);
@@ -362,6 +362,23 @@ void model_router_free(struct model_router *r)
     mem_free(r->script.dir);
     model_table_fini(&r->table);
     mem_free(r);
+}
+
+/* ---- what is told ---- */
+
+bool model_router_provider(const struct model_router *r, size_t i, struct model_provider_info *out)
+{
+    if (i >= r->nproviders)
+        return false;
+    const struct provider *p = r->providers[i];
+    *out = (struct model_provider_info){.name = p->name,
+                                        .type = p->wire->type,
+                                        .url = p->url,
+                                        .key_name = p->key_name,
+                                        .default_model = p->default_model,
+                                        .has_key = p->key != NULL,
+                                        .usable = provider_usable(p)};
+    return true;
 }
 
 /* ---- the table ---- */

@@ -21,8 +21,9 @@ static int make_dir(void **state)
 {
     (void)state;
     str_copyz(dir, sizeof dir, STR("/tmp/ostler-test-XXXXXX"));
-    static const char *const names[] = {"OSTLER_DATA", "OSTLER_LISTEN", "OSTLER_CONFIG",
-                                        "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"};
+    static const char *const names[] = {"OSTLER_DATA",       "OSTLER_LISTEN",      "OSTLER_CONFIG",
+                                        "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY",
+                                        "OPENAI_BASE_URL"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         unsetenv(names[i]);
     return mkdtemp(dir) ? 0 : -1;
@@ -133,6 +134,78 @@ static void a_complete_file_is_read(void **state)
     unsetenv("TEST_PROVIDER_KEY");
 }
 
+static void providers_and_routes_are_read_in_their_order(void **state)
+{
+    (void)state;
+    setenv("TEST_PROVIDER_KEY", "from-variable", 1);
+    char key_path[256], yaml[2000];
+    str_copyz(key_path, sizeof key_path, str_z(file("key", "from-file\n")));
+    snprintf(yaml, sizeof yaml,
+             "models:\n"
+             "  table: /etc/ostler/models.yaml\n"
+             "  routes:\n"
+             "    - {match: \"local/*\", provider: llama, strip_prefix: true}\n"
+             "    - {match: \"gpt-*\", provider: openai, strip_prefix: false}\n"
+             "    - match: o1*\n"
+             "      provider: openai\n"
+             "providers:\n"
+             "  llama:\n"
+             "    type: openai\n"
+             "    base_url: http://127.0.0.1:8080\n"
+             "    api_key_file: %s\n"
+             "    default_model: qwen\n"
+             "    max_concurrent: 2\n"
+             "    requests_per_minute: 3\n"
+             "    tokens_per_minute: 4\n"
+             "    connect_ms: 5\n"
+             "    first_byte_ms: 6\n"
+             "    silence_ms: 7\n"
+             "  openai: {api_key_env: TEST_PROVIDER_KEY, base_url: http://127.0.0.1:9/v1}\n"
+             "  bare: {type: anthropic}\n",
+             key_path);
+    struct config c;
+    struct config_flags flags = {.file = file("models.yaml", yaml), .data = "/d"};
+    struct err err;
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    struct model_config m = config_model(&c);
+    assert_string_equal(m.models_yaml, "/etc/ostler/models.yaml");
+    assert_int_equal(m.nroutes, 3);
+    assert_string_equal(m.routes[0].match, "local/*");
+    assert_string_equal(m.routes[0].provider, "llama");
+    assert_true(m.routes[0].strip_prefix);
+    assert_false(m.routes[1].strip_prefix || m.routes[2].strip_prefix);
+    assert_string_equal(m.routes[2].match, "o1*");
+    assert_int_equal(m.nproviders, 3);
+    const struct model_provider_config *p = m.providers;
+    assert_string_equal(p[0].name, "llama");
+    assert_string_equal(p[0].type, "openai");
+    assert_string_equal(p[0].base_url, "http://127.0.0.1:8080");
+    assert_string_equal(p[0].api_key, "from-file");
+    assert_string_equal(p[0].key_name, key_path);
+    assert_string_equal(p[0].default_model, "qwen");
+    assert_int_equal(p[0].max_concurrent, 2);
+    assert_int_equal(p[0].requests_per_minute, 3);
+    assert_int_equal(p[0].tokens_per_minute, 4);
+    assert_int_equal(p[0].connect_ms, 5);
+    assert_int_equal(p[0].first_byte_ms, 6);
+    assert_int_equal(p[0].silence_ms, 7);
+    assert_string_equal(p[1].type, "openai");
+    assert_string_equal(p[2].name, "bare");
+    assert_null(p[2].api_key);
+    /* Those of the usual names go where the environment can win over them. */
+    assert_string_equal(m.openai_api_key, "from-variable");
+    assert_string_equal(m.openai_base_url, "http://127.0.0.1:9/v1");
+    config_fini(&c);
+    setenv("OPENAI_API_KEY", "from-env", 1);
+    setenv("OPENAI_BASE_URL", "http://127.0.0.1:10", 1);
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    m = config_model(&c);
+    assert_string_equal(m.openai_api_key, "from-env");
+    assert_string_equal(m.openai_base_url, "http://127.0.0.1:10");
+    config_fini(&c);
+    unsetenv("TEST_PROVIDER_KEY");
+}
+
 static void a_file_of_comments_changes_nothing(void **state)
 {
     (void)state;
@@ -168,6 +241,22 @@ static void mistakes_in_the_file_are_named_with_their_line(void **state)
         {"providers: {anthropic: {api_key_env: TEST_NOT_SET}}\n", "TEST_NOT_SET is not set"},
         {"providers: {anthropic: {api_key_file: /nonexistent}}\n", "/nonexistent"},
         {"listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", "bad.yaml:2"},
+        {"providers: 5\n", "providers: must be a mapping"},
+        {"providers:\n  x: 5\n", "bad.yaml:2: x: must be a mapping"},
+        {"providers:\n  x: {base_url: y}\n",
+         "bad.yaml:2: x: type must be anthropic or openai, not x"},
+        {"providers: {x: {type: ollama}}\n", "x: type must be anthropic or openai, not ollama"},
+        {"providers: {x: {type: openai, max_concurrent: 0}}\n",
+         "max_concurrent: must be a whole number"},
+        {"providers: {openai: {api_key_env: HOME, api_key_file: /x}}\n",
+         "openai: api_key_env and api_key_file exclude each other"},
+        {"models: [a]\n", "models: must be the path of a table, or a mapping"},
+        {"models: {routes: 1}\n", "routes: must be a list of"},
+        {"models: {routes: [a]}\n", "routes: must be a list of"},
+        {"models: {routes: [{match: a}]}\n", "each route needs match and provider"},
+        {"models: {routes: [{match: a, provider: b, strip_prefix: yes}]}\n",
+         "strip_prefix: must be true or false"},
+        {"models: {routes: [{match: a, to: b}]}\n", "to: unknown key; known here: match"},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct config c;
@@ -306,6 +395,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_told_apart),
         cmocka_unit_test_setup_teardown(a_complete_file_is_read, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(providers_and_routes_are_read_in_their_order, make_dir,
+                                        remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_comments_changes_nothing, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(mistakes_in_the_file_are_named_with_their_line, make_dir,
                                         remove_dir),

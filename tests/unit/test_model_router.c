@@ -1,4 +1,4 @@
-#include "model_fixture.h"
+#include "model_peer.h"
 
 #include "base/fd.h"
 
@@ -44,6 +44,180 @@ static void the_default_is_a_real_model_only_with_a_key(void **state)
     fixture_fini(&f);
 }
 
+static struct err router_refuses(const struct model_config *cfg)
+{
+    struct err err;
+    struct model_router *r;
+    struct loop *l = loop_new();
+    assert_int_equal(model_router_new(l, NULL, cfg, &r, &err), ERR_INVALID);
+    loop_free(l);
+    return err;
+}
+
+static void with_openai_configured_its_ids_are_known(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {
+        "gpt-5",   "gpt-", "chatgpt-4o",        "o1", "o3-mini", "o4-mini", "openai/any:thing",
+        "openai/", "o2",   "anthropic/claude-x"};
+    static const bool with[] = {true, false, true, true, true, true, true, false, false, true};
+    static const struct model_config configs[] = {{0},
+                                                  {.openai_api_key = "k"},
+                                                  {.openai_base_url = "http://127.0.0.1:1"},
+                                                  {.openai_api_key = "", .openai_base_url = ""}};
+    for (size_t c = 0; c < COUNT_OF(configs); c++) {
+        struct fixture f;
+        fixture_init(&f, &configs[c]);
+        for (size_t i = 0; i < COUNT_OF(ids); i++) {
+            struct err err;
+            bool want = with[i] && (c == 1 || c == 2 || str_starts(str_z(ids[i]), STR("anth")));
+            int rc = model_router_check(f.router, str_z(ids[i]), &err);
+            if ((rc == 0) != want)
+                fail_msg("%s with configuration %zu gave %d", ids[i], c, rc);
+        }
+        fixture_fini(&f);
+    }
+}
+
+static void the_first_route_that_matches_wins(void **state)
+{
+    (void)state;
+    static const struct model_route_config routes[] = {
+        {"claude-special-*", "lab", false}, {"local/*", "lab", true}, {"*-q?", "lab", false}};
+    static const struct {
+        const char *id, *model; /* NULL: not the lab's */
+    } rows[] = {{"claude-special-1", "claude-special-1"},
+                {"local/a/b", "a/b"},
+                {"local/", NULL},
+                {"lab/x", "x"},
+                {"m-q4", "m-q4"},
+                {"m-q4-q5", "m-q4-q5"},
+                {"m-q", NULL},
+                {"m-q45", NULL},
+                {"claude-other", NULL}};
+    static const struct reply reply = {500, NULL, .body = ""};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        peer_open(&f, &reply, "");
+        const struct model_provider_config lab = {
+            .name = "lab", .type = "openai", .base_url = peer.url};
+        peer_configure(&f, &(struct model_config){
+                               .providers = &lab, .nproviders = 1, .routes = routes, .nroutes = 3});
+        fixture_ask(&f, rows[i].id);
+        if (str_eqz(str_trim(buf_view(&peer.models)), rows[i].model ? rows[i].model : "") == false)
+            fail_msg("%s: '%s'", rows[i].id, peer.models.data);
+        peer_fini(&f);
+    }
+}
+
+static void addresses_get_the_path_of_their_protocol(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *suffix, *want;
+    } rows[] = {{"", "POST /v1/chat/completions\n"},
+                {"/", "POST /v1/chat/completions\n"},
+                {"/v1", "POST /v1/chat/completions\n"},
+                {"/v1//", "POST /v1/chat/completions\n"},
+                {"/api/v3", "POST /api/v3/chat/completions\n"}};
+    static const struct reply reply = {500, NULL, .body = ""};
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        peer_open(&f, &reply, rows[i].suffix);
+        peer_configure(&f, &(struct model_config){.openai_base_url = peer.url});
+        fixture_ask(&f, "gpt-x");
+        assert_true(str_starts(buf_view(&peer.seen), str_z(rows[i].want)));
+        /* An address of one's own may need no key. */
+        assert_true(str_find(buf_view(&peer.seen), STR("authorization")) < 0);
+        peer_fini(&f);
+    }
+}
+
+static void the_default_is_that_of_the_first_provider_that_names_one(void **state)
+{
+    (void)state;
+    static const struct model_provider_config lab = {
+        .name = "lab", .type = "openai", .base_url = "http://127.0.0.1:1"};
+    static const struct model_provider_config named = {
+        .name = "lab", .type = "openai", .base_url = "http://127.0.0.1:1", .default_model = "qwen"};
+    static const struct model_provider_config openai = {.name = "openai", .default_model = "gpt-x"};
+    static const struct model_route_config route = {"qw*", "lab", false};
+    const struct {
+        struct model_config cfg;
+        const char *want;
+    } rows[] = {
+        {{.openai_api_key = "k"}, ""},
+        {{.openai_api_key = "k", .anthropic_api_key = "k"}, "claude-opus-5-5"},
+        {{.providers = &lab, .nproviders = 1}, ""},
+        {{.providers = &lab, .nproviders = 1, .anthropic_api_key = "k"}, "claude-opus-5-5"},
+        {{.providers = &named, .nproviders = 1, .anthropic_api_key = "k"}, "lab/qwen"},
+        {{.providers = &named, .nproviders = 1, .routes = &route, .nroutes = 1}, "qwen"},
+        {{.providers = &openai, .nproviders = 1, .openai_api_key = "k"}, "gpt-x"},
+        {{.providers = &openai, .nproviders = 1}, "script/demo"}, /* no key */
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        fixture_init(&f, &rows[i].cfg);
+        assert_string_equal(model_router_default(f.router), rows[i].want);
+        fixture_fini(&f);
+    }
+}
+
+static void wrong_providers_and_routes_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        struct model_provider_config provider;
+        struct model_route_config route;
+        const char *has;
+    } rows[] = {
+        {{.name = "script", .type = "openai"}, {0}, "'script' cannot be"},
+        {{.name = "a/b", .type = "openai"}, {0}, "'a/b' cannot be"},
+        {{.name = "", .type = "openai"}, {0}, "cannot be"},
+        {{.name = "x", .type = "y"}, {0}, "providers.x: type must be anthropic or openai"},
+        {{.name = "x"}, {0}, "providers.x: type must be"},
+        {{.name = "x", .type = "openai"}, {.match = "a*", .provider = "z"}, "no provider 'z'"},
+        {{.name = "x", .type = "openai"}, {.match = "", .provider = "x"}, "must be a pattern"},
+        {{.name = "x", .type = "openai"},
+         {.match = "script/*", .provider = "x"},
+         "must be a pattern"},
+        {{.name = "x", .type = "openai"},
+         {.match = "a", .provider = "x", .strip_prefix = true},
+         "would leave nothing"},
+        {{.name = "x", .type = "openai", .default_model = "m"},
+         {.match = "*", .provider = "anthropic"},
+         "no route leads m to this provider"},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct err err =
+            router_refuses(&(struct model_config){.providers = &rows[i].provider,
+                                                  .nproviders = 1,
+                                                  .routes = &rows[i].route,
+                                                  .nroutes = rows[i].route.match != NULL});
+        if (!strstr(err.msg, rows[i].has))
+            fail_msg("row %zu: %s", i, err.msg);
+    }
+    static const struct model_provider_config twice[] = {{.name = "x", .type = "openai"},
+                                                         {.name = "x", .type = "openai"}};
+    struct err err = router_refuses(&(struct model_config){.providers = twice, .nproviders = 2});
+    assert_non_null(strstr(err.msg, "two of this name"));
+}
+
+static void a_model_is_known_by_its_providers_id_too(void **state)
+{
+    (void)state;
+    static const struct model_provider_config lab = {
+        .name = "lab", .type = "anthropic", .base_url = "http://127.0.0.1:1"};
+    struct fixture f;
+    fixture_init(&f, &(struct model_config){.providers = &lab, .nproviders = 1});
+    assert_non_null(model_router_info(f.router, STR("lab/claude-opus-5")));
+    assert_null(model_router_info(f.router, STR("lab/none")));
+    struct model_usage u = {.input_tokens = 10};
+    model_price(f.router, STR("lab/claude-opus-5"), &u);
+    assert_int_equal(u.cost_microusd, 50);
+    fixture_fini(&f);
+}
+
 static void without_a_key_a_call_fails_and_names_the_remedy(void **state)
 {
     (void)state;
@@ -51,6 +225,14 @@ static void without_a_key_a_call_fails_and_names_the_remedy(void **state)
     fixture_init(&f, &(struct model_config){0});
     assert_string_equal(fixture_ask(&f, "claude-opus-5"), " failed 4");
     assert_non_null(strstr(f.failure.message, "ANTHROPIC_API_KEY"));
+    fixture_fini(&f);
+    const struct model_provider_config bare[] = {{.name = "openai"},
+                                                 {.name = "mine", .type = "openai"}};
+    fixture_init(&f, &(struct model_config){.providers = bare, .nproviders = 2});
+    assert_string_equal(fixture_ask(&f, "gpt-x"), " failed 4");
+    assert_non_null(strstr(f.failure.message, "OPENAI_API_KEY"));
+    assert_string_equal(fixture_ask(&f, "mine/x"), " failed 4");
+    assert_non_null(strstr(f.failure.message, "providers.mine.api_key_env"));
     fixture_fini(&f);
 }
 
@@ -208,6 +390,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_go_to_their_provider_or_are_refused_by_name),
         cmocka_unit_test(the_default_is_a_real_model_only_with_a_key),
+        cmocka_unit_test(with_openai_configured_its_ids_are_known),
+        cmocka_unit_test(the_first_route_that_matches_wins),
+        cmocka_unit_test(addresses_get_the_path_of_their_protocol),
+        cmocka_unit_test(the_default_is_that_of_the_first_provider_that_names_one),
+        cmocka_unit_test(wrong_providers_and_routes_are_named),
+        cmocka_unit_test(a_model_is_known_by_its_providers_id_too),
         cmocka_unit_test(without_a_key_a_call_fails_and_names_the_remedy),
         cmocka_unit_test(scripts_cost_nothing_and_unknown_models_have_no_price),
         cmocka_unit_test(a_wrong_table_of_models_stops_the_start),
