@@ -232,10 +232,10 @@ static int gather_inbox(struct gather *g, struct err *err)
     arena_init(&scratch, 2ul * LIMIT_JSON_ARENA);
     struct inbox_row *rows;
     size_t n;
-    int rc = tx_inbox_list(g->tx, g->key, &scratch, &rows, &n, err);
+    int rc = tx_inbox_list(g->tx, g->key, g->at.inbox, &scratch, &rows, &n, err);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         const struct event *e = &rows[i].event;
-        if (rows[i].number <= g->at.inbox || (g->s->types && !(g->s->types >> e->type & 1)))
+        if (g->s->types && !(g->s->types >> e->type & 1))
             continue;
         if (page_full(g)) {
             g->more = true;

@@ -51,7 +51,7 @@ void actor_free(struct actor *a)
 
 static int load_inbox(struct store_tx *tx, struct load *l, int64_t key, struct err *err)
 {
-    return tx_inbox_list(tx, key, &l->arena, &l->inbox, &l->ninbox, err);
+    return tx_inbox_list(tx, key, l->inbox_after, &l->arena, &l->inbox, &l->ninbox, err);
 }
 
 static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
@@ -146,6 +146,7 @@ static void load_start(struct actor *a, bool whole, bool take)
     l->actor = a;
     l->whole = whole;
     l->take = take;
+    l->inbox_after = a->inbox_seen;
     l->job.fn = load_fn;
     l->job.done = load_done;
     a->state = whole ? ACTOR_LOADING : ACTOR_READING;

@@ -43,6 +43,7 @@ struct load {
     struct session_row row;
     struct event *events;
     size_t nevents;
+    int64_t inbox_after; /* the newest that the actor has */
     struct inbox_row *inbox;
     size_t ninbox;
 };

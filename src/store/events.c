@@ -38,15 +38,15 @@ int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row
     return rc;
 }
 
-int tx_inbox_list(struct store_tx *tx, int64_t session_key, struct arena *a, struct inbox_row **out,
-                  size_t *n, struct err *err)
+int tx_inbox_list(struct store_tx *tx, int64_t session_key, int64_t after, struct arena *a,
+                  struct inbox_row **out, size_t *n, struct err *err)
 {
     static const char sql[] = "SELECT number, id, type, body, transcript FROM inbox"
-                              " WHERE session = ?1 ORDER BY number";
+                              " WHERE session = ?1 AND number > ?2 ORDER BY number";
     AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct inbox_row)};
     AUTO_ROWS struct db_rows rows = {0};
     bool row = false;
-    int rc = db_first(tx->db, sql, DB_ARGS(db_i64(session_key)), &rows, &row, err);
+    int rc = db_first(tx->db, sql, DB_ARGS(db_i64(session_key), db_i64(after)), &rows, &row, err);
     while (rc == 0 && row) {
         struct inbox_row *in = row_list_push(&list);
         in->number = db_col_i64(&rows, 0);

@@ -185,8 +185,10 @@ struct inbox_row {
 };
 int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row,
                  struct err *err) MUST_USE;
-int tx_inbox_list(struct store_tx *tx, int64_t session_key, struct arena *a, struct inbox_row **out,
-                  size_t *n, struct err *err) MUST_USE; /* in order */
+/* In order; those numbered above `after` (0: all), so that looking for new ones costs what is new.
+ */
+int tx_inbox_list(struct store_tx *tx, int64_t session_key, int64_t after, struct arena *a,
+                  struct inbox_row **out, size_t *n, struct err *err) MUST_USE;
 
 /* ---- the log ---- */
 /* One transition of a session, committed as a whole. */

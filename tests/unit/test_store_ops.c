@@ -427,7 +427,7 @@ static void the_inbox_keeps_the_order_of_arrival_across_sessions(void **state)
     assert_true(n1 < n2 && n2 < n3);
     struct inbox_row *rows;
     size_t n;
-    OK(tx_inbox_list(&t.tx, a.key, &t.a, &rows, &n, &t.err));
+    OK(tx_inbox_list(&t.tx, a.key, 0, &t.a, &rows, &n, &t.err));
     assert_int_equal(n, 2);
     assert_int_equal(rows[0].number, n1);
     assert_int_equal(rows[1].number, n3);
@@ -436,6 +436,9 @@ static void the_inbox_keeps_the_order_of_arrival_across_sessions(void **state)
     assert_int_equal(rows[1].event.seq, 0);
     assert_int_equal(rows[1].event.processed_us, 0);
     assert_false(str_some(rows[1].event.transcript));
+    OK(tx_inbox_list(&t.tx, a.key, n1, &t.a, &rows, &n, &t.err));
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].number, n3);
     assert_true(get_session(&a.id).inbox);
     struct inbox_row lost = {.event = make_event(0, EVENT_USER_MESSAGE, "x")};
     assert_int_equal(tx_inbox_add(&t.tx, 999, &lost, &t.err), ERR_NOT_FOUND);
