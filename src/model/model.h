@@ -60,6 +60,19 @@ int model_router_check(struct model_router *r, struct str model_id, struct err *
  * script/demo. "" when that provider names no default model: the caller must ask for one. */
 const char *model_router_default(const struct model_router *r);
 
+/* What operators are told of a provider; the key itself is not among it. */
+struct model_provider_info {
+    const char *name, *type;
+    const char *url;           /* where requests go; may hold a user and password */
+    const char *key_name;      /* what the key's setting is called */
+    const char *default_model; /* NULL: none is named */
+    bool has_key;
+    bool usable; /* it has a key, or an address of its own, which may need none */
+};
+/* The i-th, in the order in which a default model is looked for; false behind the last. Its strings
+ * live as long as the router. */
+bool model_router_provider(const struct model_router *r, size_t i, struct model_provider_info *out);
+
 /* What the table says of a model. */
 struct model_info {
     struct str id;
