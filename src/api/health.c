@@ -4,6 +4,11 @@
 #include "api/session_json.h"
 
 #include "base/clock.h"
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static void write_tier(struct jw *w, const struct sandbox_tier *t)
 {
@@ -36,50 +41,139 @@ void health_get(struct call *c)
 
 struct metrics_call {
     int64_t sessions[4];
+    int64_t resident_bytes, open_fds, max_fds, cpu_us; /* -1: not known */
 };
 
+/* ---- the process ---- */
+
+static int64_t resident_bytes(void)
+{
+    AUTO_BUF struct buf text = BUF_INIT(1024);
+    if (fd_read_file("/proc/self/statm", &text, NULL))
+        return -1;
+    struct str rest = buf_view(&text);
+    str_split(&rest, ' ');
+    int64_t pages;
+    return str_i64(str_split(&rest, ' '), &pages) ? pages * sysconf(_SC_PAGESIZE) : -1;
+}
+
+static int64_t open_fds(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    int64_t n = -1; /* the directory itself is one of them */
+    if (!d)
+        return -1;
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n - 2; /* "." and ".." */
+}
+
+static void measure(struct metrics_call *m)
+{
+    struct rlimit files;
+    struct rusage used;
+    m->resident_bytes = resident_bytes();
+    m->open_fds = open_fds();
+    m->max_fds = getrlimit(RLIMIT_NOFILE, &files) == 0 ? (int64_t)files.rlim_cur : -1;
+    m->cpu_us = -1;
+    if (getrusage(RUSAGE_SELF, &used) == 0)
+        m->cpu_us = (used.ru_utime.tv_sec + used.ru_stime.tv_sec) * INT64_C(1000000) +
+                    used.ru_utime.tv_usec + used.ru_stime.tv_usec;
+}
+
+/* On a store thread: the files of /proc are read there, too. */
 static int count_step(struct store_tx *tx, struct call *c, struct err *err)
 {
-    struct metrics_call *s = c->state;
-    return tx_session_counts(tx, s->sessions, err);
+    struct metrics_call *m = c->state;
+    measure(m);
+    return tx_session_counts(tx, m->sessions, err);
 }
+
+/* ---- the text; docs/metrics.md is the list ---- */
 
 static void help(struct buf *b, const char *name, const char *type, const char *text)
 {
-    buf_printf(b, "# HELP ostler_%s %s\n# TYPE ostler_%s %s\n", name, text, name, type);
+    buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", name, text, name, type);
 }
 
 static void metric(struct buf *b, const char *name, const char *type, const char *text, int64_t v)
 {
     help(b, name, type, text);
-    buf_printf(b, "ostler_%s %lld\n", name, (long long)v);
+    buf_printf(b, "%s %lld\n", name, (long long)v);
+}
+
+static void put_process(struct buf *b, const struct metrics_call *m)
+{
+    metric(b, "process_resident_memory_bytes", "gauge", "Resident memory.", m->resident_bytes);
+    metric(b, "process_open_fds", "gauge", "Open file descriptors.", m->open_fds);
+    metric(b, "process_max_fds", "gauge", "How many there may be.", m->max_fds);
+    help(b, "process_cpu_seconds_total", "counter", "CPU time, user and system.");
+    buf_printf(b, "process_cpu_seconds_total %.6f\n", (double)m->cpu_us / 1e6);
 }
 
 static void put_http(struct buf *b, const struct api *api)
 {
-    help(b, "http_requests_total", "counter", "Requests answered, by class of status.");
+    help(b, "ostler_http_requests_total", "counter", "Requests answered, by class of status.");
     for (int i = 1; i < API_STATUS_CLASSES; i++)
         buf_printf(b, "ostler_http_requests_total{status=\"%dxx\"} %lld\n", i,
                    (long long)api->requests[i]);
-    metric(b, "http_connections", "gauge", "Open client connections.",
+    metric(b, "ostler_http_connections", "gauge", "Open client connections.",
            (int64_t)http_server_connections(api->http));
-    metric(b, "streams_open", "gauge", "Event streams being served.", (int64_t)api->streams_open);
-    metric(b, "streams_total", "counter", "Event streams opened.", api->streams_opened);
-    metric(b, "streams_dropped_total", "counter", "Event streams cut because nobody read them.",
-           api->streams_dropped);
+    metric(b, "ostler_streams_open", "gauge", "Event streams being served.",
+           (int64_t)api->streams_open);
+    metric(b, "ostler_streams_total", "counter", "Event streams opened.", api->streams_opened);
+    metric(b, "ostler_streams_dropped_total", "counter",
+           "Event streams cut because nobody read them.", api->streams_dropped);
+}
+
+static void put_tokens(struct buf *b, const struct model_usage *u)
+{
+    const struct {
+        const char *kind;
+        int64_t n;
+    } rows[] = {{"input", u->input_tokens},
+                {"output", u->output_tokens},
+                {"cache_read", u->cache_read_tokens},
+                {"cache_write", u->cache_write_5m_tokens + u->cache_write_1h_tokens}};
+    help(b, "ostler_model_tokens_total", "counter", "Tokens of model requests, by kind.");
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        buf_printf(b, "ostler_model_tokens_total{kind=\"%s\"} %lld\n", rows[i].kind,
+                   (long long)rows[i].n);
+    metric(b, "ostler_model_cost_microdollars_total", "counter",
+           "Cost of model requests with a known price.", u->cost_microusd);
 }
 
 static void put_engine(struct buf *b, const struct api *api)
 {
     struct engine_stats e = engine_stats(api->cfg.engine);
-    metric(b, "actors", "gauge", "Sessions held in memory because they have work.", e.actors);
-    metric(b, "turns_total", "counter", "Turns begun.", e.turns);
-    metric(b, "turns_resumed_total", "counter", "Sessions taken up again after a start.",
+    metric(b, "ostler_actors", "gauge", "Sessions held in memory because they have work.",
+           e.actors);
+    metric(b, "ostler_turns_total", "counter", "Turns that ended: sessions going idle.", e.turns);
+    metric(b, "ostler_turns_resumed_total", "counter", "Sessions taken up again after a start.",
            e.resumed);
-    metric(b, "model_requests_total", "counter", "Requests to model providers.", e.model_requests);
-    metric(b, "model_failures_total", "counter", "Requests to model providers that failed.",
+    metric(b, "ostler_model_requests_total", "counter", "Requests to model providers.",
+           e.model_requests);
+    metric(b, "ostler_model_failures_total", "counter", "Requests to model providers that failed.",
            e.model_failures);
-    metric(b, "tool_calls_total", "counter", "Tool calls dispatched.", e.tool_calls);
+    put_tokens(b, &e.usage);
+    metric(b, "ostler_tool_calls_total", "counter", "Tool calls dispatched.", e.tool_calls);
+    help(b, "ostler_tool_failures_total", "counter",
+         "Tool calls that their sandbox did not run to the end, by reason.");
+    for (size_t i = 0; i < ENGINE_TOOL_REASONS; i++)
+        buf_printf(b, "ostler_tool_failures_total{reason=\"%s\"} %lld\n", engine_tool_reasons[i],
+                   (long long)e.tool_failures[i]);
+}
+
+static void put_sandboxes(struct buf *b, const struct api *api)
+{
+    const struct sandbox_tier *t = sandboxes_tier(api->cfg.sandboxes);
+    struct sandboxes_stats s = sandboxes_stats(api->cfg.sandboxes);
+    metric(b, "ostler_sandbox_ok", "gauge", "1 when sandboxes work on this host.", t && t->ok);
+    metric(b, "ostler_sandboxes", "gauge", "Sandboxes that the server is connected to.", s.up);
+    metric(b, "ostler_sandbox_starts_total", "counter", "Sandboxes started.", s.starts);
+    metric(b, "ostler_sandbox_start_failures_total", "counter",
+           "Sandboxes that could not be started.", s.start_failures);
 }
 
 static void put_store(struct buf *b, const struct api *api)
@@ -88,27 +182,31 @@ static void put_store(struct buf *b, const struct api *api)
         return;
     int64_t commits = 0, writes = 0, queued = 0;
     store_stats(api->cfg.stats, &commits, &writes, &queued);
-    metric(b, "store_commits_total", "counter", "Durable commits, each of one or many writes.",
-           commits);
-    metric(b, "store_writes_total", "counter", "Write transactions.", writes);
-    metric(b, "store_queue", "gauge", "Write transactions waiting for a commit.", queued);
+    metric(b, "ostler_store_commits_total", "counter",
+           "Durable commits, each of one or many writes.", commits);
+    metric(b, "ostler_store_writes_total", "counter", "Write transactions.", writes);
+    metric(b, "ostler_store_queue", "gauge", "Write transactions waiting for a commit.", queued);
 }
 
 static void reply_metrics(struct call *c)
 {
     struct metrics_call *s = c->state;
     struct buf b = BUF_INIT(64 * 1024);
-    help(&b, "build_info", "gauge", "The version, as a label.");
+    help(&b, "ostler_build_info", "gauge", "The version, as a label.");
     buf_z(&b, "ostler_build_info{version=\"" OSTLER_VERSION "\"} 1\n");
-    metric(&b, "start_time_seconds", "gauge", "Unix time of the server's start.",
+    metric(&b, "ostler_start_time_seconds", "gauge", "Unix time of the server's start.",
            c->api->started_us / 1000000);
-    help(&b, "sessions", "gauge", "Sessions stored, by status.");
+    metric(&b, "ostler_uptime_seconds", "gauge", "Time since then.",
+           (clock_unix_us() - c->api->started_us) / 1000000);
+    help(&b, "ostler_sessions", "gauge", "Sessions stored, by status.");
     for (int i = 0; session_status_names[i]; i++)
         buf_printf(&b, "ostler_sessions{status=\"%s\"} %lld\n", session_status_names[i],
                    (long long)s->sessions[i]);
     put_http(&b, c->api);
     put_engine(&b, c->api);
+    put_sandboxes(&b, c->api);
     put_store(&b, c->api);
+    put_process(&b, s);
     call_reply_text(c, "text/plain; version=0.0.4; charset=utf-8", &b);
 }
 

@@ -42,19 +42,35 @@ size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX])
     return n;
 }
 
+/* The path without the query: what it holds is the client's. */
+static void log_request(const struct http_req *req, int status, int64_t took_us,
+                        const struct id *request_id)
+{
+    char path[128], method[16], code[8], ms[24];
+    if (!log_wants(LOG_DEBUG))
+        return;
+    str_copyz(method, sizeof method, str_take(http_req_method(req), sizeof method - 1));
+    str_copyz(path, sizeof path, str_utf8_take(http_req_path(req), sizeof path - 1));
+    snprintf(code, sizeof code, "%d", status);
+    snprintf(ms, sizeof ms, "%.3f", (double)took_us / 1e3);
+    log_line(LOG_DEBUG, "request", "method", method, "path", path, "status", code, "ms", ms,
+             "request_id", request_id->z, NULL);
+}
+
 void call_answered(struct call *c, int status)
 {
     assert(!c->replied);
     c->replied = true;
     c->status = status;
     c->api->requests[status / 100 % API_STATUS_CLASSES]++;
-    char path[128], method[16], code[8], ms[24];
-    str_copyz(method, sizeof method, str_take(http_req_method(c->req), sizeof method - 1));
-    str_copyz(path, sizeof path, str_take(http_req_path(c->req), sizeof path - 1));
-    snprintf(code, sizeof code, "%d", status);
-    snprintf(ms, sizeof ms, "%.3f", (double)(clock_mono_us() - c->started_us) / 1e3);
-    log_line(LOG_DEBUG, "request", "method", method, "path", path, "status", code, "ms", ms,
-             "request_id", c->request_id.z, NULL);
+    log_request(c->req, status, clock_mono_us() - c->started_us, &c->request_id);
+}
+
+/* A failure of ours; which request it was says its own line, at debug. */
+static void log_failure(const char *what, const struct call *c, const struct err *err)
+{
+    log_line(LOG_WARN, what, "error", err->msg, "code", err_name(err->code), "request_id",
+             c->request_id.z, NULL);
 }
 
 static bool retry_is_useless(int code)
@@ -68,14 +84,14 @@ void call_fail(struct call *c, const struct err *err)
     if (!c->req)
         return;
     if (c->streaming) {
-        log_err(LOG_WARN, "stream failed", err);
+        log_failure("stream failed", c, err);
         http_stream_abort(c->req);
         return;
     }
     if (c->replied)
         return;
     if (status >= 500)
-        log_err(LOG_WARN, "request failed", err);
+        log_failure("request failed", c, err);
     struct http_header h[REPLY_HEADERS_MAX];
     size_t n = reply_headers(c, h);
     h[n++] = (struct http_header){STR("content-type"), STR("application/json")};
@@ -103,6 +119,7 @@ void reply_refuse(struct http_req *req, int status, const struct err *err, void 
     } else {
         h[n++] = (struct http_header){STR("request-id"), id_str(&id)};
         api->requests[status / 100 % API_STATUS_CLASSES]++;
+        log_request(req, status, 0, &id);
     }
     h[n++] = (struct http_header){STR("content-type"), STR("application/json")};
     AUTO_BUF struct buf b = BUF_INIT(16 * 1024);

@@ -11,6 +11,8 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 void log_setup(enum log_level min, bool json); /* at start, before threads */
+/* Whether such a line would be written: where making its values costs something. */
+bool log_wants(enum log_level level);
 /* A message and key-value pairs of C strings, closed by NULL:
  * log_line(LOG_INFO, "session resumed", "session", id, NULL); */
 void log_line(enum log_level level, const char *msg, ...) __attribute__((sentinel));

@@ -49,10 +49,22 @@ static void copy_block(struct arena *to, struct model_block *b)
     b->input = arena_str(to, b->input);
 }
 
+static void count_usage(struct engine *e, const struct model_usage *u)
+{
+    struct model_usage *sum = &e->stats.usage;
+    sum->input_tokens += u->input_tokens;
+    sum->output_tokens += u->output_tokens;
+    sum->cache_read_tokens += u->cache_read_tokens;
+    sum->cache_write_5m_tokens += u->cache_write_5m_tokens;
+    sum->cache_write_1h_tokens += u->cache_write_1h_tokens;
+    sum->cost_microusd += u->cost_microusd;
+}
+
 static void on_done(void *arg, const struct model_result *r)
 {
     struct actor *a = arg;
     a->call = NULL;
+    count_usage(a->engine, &r->usage);
     struct mail *m = mail_new(MAIL_MODEL_DONE);
     m->result = *r;
     struct model_block *blocks = ARENA_ARRAY(&m->arena, struct model_block, r->nblocks + 1);
@@ -78,6 +90,7 @@ static void on_failed(void *arg, const struct model_failure *f)
     struct actor *a = arg;
     a->call = NULL;
     a->engine->stats.model_failures++;
+    count_usage(a->engine, &f->usage);
     log_line(LOG_WARN, "model request failed", "session", a->session_id.z, "error", f->message,
              NULL);
     struct mail *m = mail_new(MAIL_MODEL_FAILED);
@@ -105,6 +118,11 @@ static void start_model(struct actor *a)
 
 /* ---- tools ---- */
 
+const char *const engine_tool_reasons[ENGINE_TOOL_REASONS] = {
+    "timeout",      "cancelled",           "pids",  "out_of_memory", "disk",
+    "sandbox_lost", "sandbox_unavailable", "other",
+};
+
 /* Outlives the actor: a call may end after its session was given up. */
 struct tool_run {
     struct list link;
@@ -112,11 +130,26 @@ struct tool_run {
     struct id session_id, tool_use_id;
 };
 
+/* Once for each call that its sandbox did not run to the end. What the agent or its client wanted
+ * so is no trouble of the operator's. */
+static void count_failure(struct tool_run *run, const char *reason)
+{
+    size_t i = 0;
+    while (i < ENGINE_TOOL_REASONS - 1 && strcmp(engine_tool_reasons[i], reason) != 0)
+        i++;
+    run->engine->stats.tool_failures[i]++;
+    bool wanted = strcmp(reason, "cancelled") == 0 || strcmp(reason, "timeout") == 0;
+    log_line(wanted ? LOG_DEBUG : LOG_WARN, "tool call failed in its sandbox", "session",
+             run->session_id.z, "tool_use", run->tool_use_id.z, "reason", reason, NULL);
+}
+
 static void on_tool_done(void *arg, const struct tool_outcome *o)
 {
     struct tool_run *run = arg;
     struct engine *e = run->engine;
     struct actor *a = map_get(&e->actors, id_str(&run->session_id));
+    if (o->failure_reason)
+        count_failure(run, o->failure_reason);
     if (!a && !e->closing)
         e->cfg.sandbox.ack(e->cfg.sandbox.self, id_str(&run->session_id),
                            id_str(&run->tool_use_id)); /* interrupted: nobody waits for it */

@@ -22,8 +22,14 @@ struct engine_config {
     struct sandbox_port sandbox;
 };
 
+/* Why a call was not run to its end, by what struct tool_outcome calls the reason. */
+enum { ENGINE_TOOL_REASONS = 8 };
+extern const char *const engine_tool_reasons[ENGINE_TOOL_REASONS]; /* the last one: any other */
+
 struct engine_stats {
     int64_t actors, turns, model_requests, model_failures, tool_calls, resumed;
+    int64_t tool_failures[ENGINE_TOOL_REASONS];
+    struct model_usage usage; /* sums; of requests that failed, too */
 };
 
 struct engine *engine_new(const struct engine_config *cfg);

@@ -409,6 +409,7 @@ void box_lost(struct box *b, const char *reason)
 
 static void starting_failed(struct box *b, const char *why)
 {
+    b->s->stats.start_failures++;
     (void)str_copyz(b->start_failed, sizeof b->start_failed,
                     str_utf8_take(str_z(why), sizeof b->start_failed - 1));
     end_soon(b, NULL);
@@ -608,6 +609,7 @@ void box_up(struct box *b)
 {
     loop_timer_stop(&b->timer);
     b->recorded = false;
+    b->s->stats.starts += sm_state(&b->sm) == BOX_STARTING;
     sm_move(&b->sm, BOX_UP);
     tick(b);
 }

@@ -44,6 +44,7 @@ struct sandboxes {
     struct host host;
     int64_t opened_us; /* wall clock */
     struct sandbox_tier tier;
+    struct sandboxes_stats stats; /* `up` is counted when asked for */
     bool probed;
     struct list on_probed; /* struct probed_cb */
     struct list boxes;

@@ -42,6 +42,11 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
 /* Leaves hands alive; `closed` when nothing of ours is pending. */
 void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg);
 struct sandbox_port sandboxes_port(struct sandboxes *s);
+struct sandboxes_stats {
+    int64_t up;                     /* connected now */
+    int64_t starts, start_failures; /* since opening */
+};
+struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);
 /* NULL until the probe has ended. */
 const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
 void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg);

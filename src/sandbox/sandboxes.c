@@ -31,15 +31,22 @@ static void fill_limits(struct sandbox_limits *to, const struct sandbox_limits *
     to->disk_mb = or_default(from->disk_mb, LIMIT_SANDBOX_DISK_MB);
 }
 
+/* Beside the executable in a build tree; below libexec when installed. */
 static int find_hand(const char *given, char out[PATH_MAX], struct err *err)
 {
+    static const char *const places[] = {"hand", "../libexec/ostler/hand"};
     char self[PATH_MAX];
     ssize_t n = given ? 0 : readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0)
         return err_sys(err, errno, "/proc/self/exe");
     self[n] = '\0';
-    int len = given ? snprintf(out, PATH_MAX, "%s", given)
-                    : snprintf(out, PATH_MAX, "%s/hand", dirname(self));
+    const char *dir = dirname(self);
+    int len = given ? snprintf(out, PATH_MAX, "%s", given) : 0;
+    for (size_t i = COUNT_OF(places); !given && i-- > 0;) {
+        len = snprintf(out, PATH_MAX, "%s/%s", dir, places[i]);
+        if (len < PATH_MAX && access(out, X_OK) == 0)
+            break;
+    }
     return len < PATH_MAX ? 0 : err_set(err, ERR_INVALID, "the path of the hand is too long");
 }
 
@@ -95,6 +102,14 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
 const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s)
 {
     return s->probed ? &s->tier : NULL;
+}
+
+struct sandboxes_stats sandboxes_stats(const struct sandboxes *s)
+{
+    struct sandboxes_stats stats = s->stats;
+    list_for_each (it, &s->boxes)
+        stats.up += sm_state(&LIST_ENTRY(it, struct box, node)->sm) == BOX_UP;
+    return stats;
 }
 
 /* ---- close ---- */
