@@ -437,9 +437,11 @@ describe('sizes', () => {
         assert.match(text, /x-should-retry: false|request_too_large/);
     });
 
-    test('a client that leaves in the middle leaves nothing', async () => {
+    // Sends the begin of an upload; resolves to its socket and its temporary.
+    async function half() {
         const blobs = path.join(world.server.data, 'blobs');
         const socket = connect(world.server.port, '127.0.0.1');
+        socket.on('error', () => {});
         await once(socket, 'connect');
         const begun = new Promise((resolve) => {
             const watcher = watch(blobs, (_, name) => {
@@ -451,9 +453,21 @@ describe('sizes', () => {
         socket.write(`POST /v1/files HTTP/1.1\r\nHost: x\r\nx-api-key: ${world.server.key}\r\ncontent-type: multipart/form-data; boundary=b0\r\ncontent-length: 50000000\r\n\r\n`);
         socket.write(`--b0\r\n${CD}name="file"; filename="half.bin"\r\n\r\n`);
         socket.write(Buffer.alloc(8 << 20));
-        const temporary = await begun;
+        return { socket, temporary: await begun };
+    }
+
+    test('a client that leaves in the middle leaves nothing', async () => {
+        const { socket, temporary } = await half();
         socket.destroy();
         await gone(temporary);
+    });
+
+    test('a server that is told to stop in the middle ends well', async () => {
+        const { socket, temporary } = await half();
+        await world.server.stop();
+        socket.destroy();
+        assert.equal(existsSync(temporary), false);
+        await world.server.start();
     });
 });
 

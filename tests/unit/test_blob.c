@@ -10,8 +10,10 @@
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -194,6 +196,134 @@ static void opening_removes_the_temporaries_of_a_crash(void **state)
     assert_content(str_z(abc), STR("abc"));
 }
 
+static struct blob_upload *pieces(const char *const *text, struct blob_id *id)
+{
+    struct blob_upload *u;
+    assert_int_equal(blob_upload_open(&blobs, &u, &err), 0);
+    for (size_t i = 0; text[i]; i++)
+        assert_int_equal(blob_upload_add(u, str_z(text[i]), &err), 0);
+    assert_int_equal(blob_upload_size(u), 3);
+    assert_int_equal(blob_upload_finish(u, id, &err), 0);
+    return u;
+}
+
+static void pieces_become_the_same_blob_as_the_whole(void **state)
+{
+    (void)state;
+    static const char *const text[] = {"a", "", "bc", NULL};
+    struct blob_id one, two;
+    struct blob_upload *u = pieces(text, &one), *v = pieces(text, &two);
+    assert_string_equal(one.z, abc);
+    assert_string_equal(two.z, abc);
+    assert_content(str_z(abc), STR("abc"));
+    blob_upload_close(u);
+    blob_upload_close(v);
+    blob_upload_close(NULL);
+    assert_int_equal(count_files(), 1);
+    assert_content(str_z(abc), STR("abc"));
+}
+
+static void an_upload_that_is_given_up_leaves_nothing(void **state)
+{
+    (void)state;
+    struct blob_upload *u;
+    assert_int_equal(blob_upload_open(&blobs, &u, &err), 0);
+    assert_int_equal(blob_upload_add(u, STR("half"), &err), 0);
+    assert_int_equal(count_files(), 1);
+    blob_upload_close(u);
+    assert_int_equal(count_files(), 0);
+}
+
+static void settling_gives_a_retired_blob_its_name_again(void **state)
+{
+    (void)state;
+    static const char *const text[] = {"abc", NULL};
+    struct blob_id id;
+    struct blob_upload *u = pieces(text, &id);
+    assert_int_equal(blob_upload_settle(u, &err), 0);
+    assert_int_equal(blob_retire(&blobs, str_z(abc), &err), 0);
+    blob_discard(&blobs, str_z(abc));
+    assert_int_equal(blob_upload_settle(u, &err), 0);
+    assert_content(str_z(abc), STR("abc"));
+    blob_upload_close(u);
+    assert_int_equal(count_files(), 1);
+    assert_content(str_z(abc), STR("abc"));
+}
+
+static void a_retired_blob_is_gone_at_once_and_its_bytes_after(void **state)
+{
+    (void)state;
+    struct blob_id id;
+    int fd = -1;
+    int64_t size;
+    assert_int_equal(blob_put(&blobs, STR("abc"), &id, &err), 0);
+    assert_int_equal(blob_retire(&blobs, STR("no name"), &err), ERR_INVALID);
+    assert_int_equal(blob_retire(&blobs, str_z(abc), &err), 0);
+    assert_int_equal(blob_retire(&blobs, str_z(abc), &err), ERR_NOT_FOUND);
+    assert_int_equal(blob_open(&blobs, str_z(abc), &fd, &size, &err), ERR_NOT_FOUND);
+    assert_int_equal(count_files(), 1);
+    blob_discard(&blobs, str_z(abc));
+    blob_discard(&blobs, STR("../../x"));
+    assert_int_equal(count_files(), 0);
+
+    assert_int_equal(blob_put(&blobs, STR("abc"), &id, &err), 0);
+    assert_int_equal(blob_retire(&blobs, str_z(abc), &err), 0);
+    blobs_close(&blobs); /* a crash before the bytes were freed */
+    assert_int_equal(blobs_open(&blobs, dir, &err), 0);
+    assert_int_equal(count_files(), 0);
+}
+
+static void directories_list_their_blobs_and_nothing_else(void **state)
+{
+    (void)state;
+    AUTO_ARENA struct arena a;
+    struct blob_id id, *list;
+    char path[128];
+    size_t n = 9;
+    arena_init(&a, 4096);
+    assert_int_equal(blob_list(&blobs, 0xba, &a, &list, &n, &err), 0);
+    assert_int_equal(n, 0);
+    assert_int_equal(blob_put(&blobs, STR("abc"), &id, &err), 0);
+    snprintf(path, sizeof path, "%s/blobs/ba/a stranger", dir);
+    assert_int_equal(fd_write_file_atomic(path, STR("x"), 0600, &err), 0);
+    size_t seen = 0;
+    for (unsigned shard = 0; shard < BLOB_SHARDS; shard++) {
+        assert_int_equal(blob_list(&blobs, shard, &a, &list, &n, &err), 0);
+        seen += n;
+        if (n)
+            assert_string_equal(list[0].z, abc);
+    }
+    assert_int_equal(seen, 1);
+}
+
+/* Wherever the disk becomes full, an upload fails as a whole and takes its bytes with it. */
+static void a_full_disk_leaves_no_half_blob(void **state)
+{
+    (void)state;
+    struct blob_upload *u;
+    struct blob_id id;
+    char data[64 * 1024];
+    memset(data, 'x', sizeof data);
+    blobs_close(&blobs);
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", dir, "tmpfs", 0, "size=256k") < 0) {
+        assert_int_equal(blobs_open(&blobs, dir, &err), 0);
+        skip();
+    }
+    assert_int_equal(blobs_open(&blobs, dir, &err), 0);
+    assert_int_equal(blob_upload_open(&blobs, &u, &err), 0);
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < 8; i++)
+        rc = blob_upload_add(u, str_n(data, sizeof data), &err);
+    assert_int_equal(rc, ERR_NO_SPACE);
+    blob_upload_close(u);
+    assert_int_equal(count_files(), 0);
+    assert_int_equal(blob_put(&blobs, str_n(data, sizeof data), &id, &err), 0);
+    blobs_close(&blobs);
+    assert_int_equal(umount2(dir, MNT_DETACH), 0);
+    assert_int_equal(blobs_open(&blobs, dir, &err), 0);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -206,6 +336,12 @@ int main(void)
         T(an_unlinked_blob_is_gone_for_those_who_come_later),
         T(what_is_no_blob_name_never_becomes_a_path),
         T(opening_removes_the_temporaries_of_a_crash),
+        T(pieces_become_the_same_blob_as_the_whole),
+        T(an_upload_that_is_given_up_leaves_nothing),
+        T(settling_gives_a_retired_blob_its_name_again),
+        T(a_retired_blob_is_gone_at_once_and_its_bytes_after),
+        T(directories_list_their_blobs_and_nothing_else),
+        T(a_full_disk_leaves_no_half_blob),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
