@@ -45,7 +45,7 @@ fuzz: ## libFuzzer, FUZZ_SECONDS (600) for each target
 	@tools/fuzz $(FUZZ) $(FUZZ_SECONDS)
 
 install: all ## install under prefix (/usr/local)
-	@meson configure $(BUILD)/obj -Dprefix=$(prefix) >/dev/null
+	@meson setup --reconfigure $(BUILD)/obj -Dprefix=$(prefix) >/dev/null
 	@meson install -C $(BUILD)/obj --no-rebuild
 
 clean: ## remove what make built
