@@ -65,7 +65,9 @@ static int check_programs(const struct host *h, struct err *err)
     struct stat st;
     if (stat(h->hand, &st) < 0 || !S_ISREG(st.st_mode) || access(h->hand, X_OK) < 0)
         return err_set(err, ERR_UNAVAILABLE,
-                       "the hand is not at %s: make builds it beside ostler, make install puts it below libexec", h->hand);
+                       "the hand is not at %s: make builds it beside ostler, make install puts it "
+                       "below libexec",
+                       h->hand);
     return 0;
 }
 
