@@ -82,5 +82,7 @@ void usage_span_write(struct jw *w, const struct model_usage *m, struct str spee
     jw_ki64(w, "cache_read_input_tokens", m->cache_read_tokens);
     if (str_some(speed))
         jw_kstr(w, "speed", speed);
+    if (m->estimated)
+        jw_kbool(w, "estimated", true);
     jw_obj_end(w);
 }

@@ -25,7 +25,8 @@ double usage_active_seconds(const struct session_usage *u, int64_t now_us);
 void usage_write(struct jw *w, const struct session_usage *u, int64_t now_us);
 /* {"amount":"3","currency":"USD"} */
 void usage_money_write(struct jw *w, int64_t cost_microusd);
-/* A span's model_usage object (BetaManagedAgentsSpanModelUsage); `speed` absent: left out. */
+/* A span's model_usage object (BetaManagedAgentsSpanModelUsage); `speed` absent: left out;
+ * `estimated` only where it is true. */
 void usage_span_write(struct jw *w, const struct model_usage *m, struct str speed);
 
 /* Seconds with millisecond precision as a JSON number: 1.25 */
