@@ -59,14 +59,13 @@ static const struct {
      "[" AGENT("{\"type\":\"thinking\",\"thinking\":\"t\",\"signature\":\"\"}") "]",
      "{\"role\":\"assistant\",\"content\":\"\"}"},
     {"calls with the text of their input, and results",
-     "[" AGENT(
-         TEXT("b") "," CALL("t1", "{ \"n\":1.0e0, \"s\":\"\\u00fc\\\"\" }") "," CALL(
-             "t2",
-             "{}")) "," USER(RESULT("t1",
-                                    ",\"content\":[" TEXT("one") "," TEXT(
-                                        "two") "]") "," RESULT("t2",
-                                                               ",\"content\":\"bad\",\"is_error\":"
-                                                               "true") "," RESULT("t3", "")) "]",
+     "[" AGENT(TEXT("b") "," CALL("t1", "{ \"n\":1.0e0, \"s\":\"\\u00fc\\\"\" }") "," CALL(
+         "t2",
+         "{}")) "," USER(RESULT("t1",
+                                ",\"content\":[" TEXT("one") "," TEXT(
+                                    "two") "]") "," RESULT("t2",
+                                                           ",\"content\":\"bad\",\"is_error\":"
+                                                           "true") "," RESULT("t3", "")) "]",
      "{\"role\":\"assistant\",\"content\":\"b\",\"tool_calls\":[{\"id\":\"t1\",\"type\":"
      "\"function\",\"function\":{\"name\":\"bash\",\"arguments\":\"{ \\\"n\\\":1.0e0, \\\"s\\\":"
      "\\\"\\\\u00fc\\\\\\\"\\\" }\"}},{\"id\":\"t2\",\"type\":\"function\",\"function\":{\"name\":"
