@@ -13,7 +13,7 @@ enum {
     LIMIT_HTTP_BODY_IDLE_MS = 30 * 1000, /* silence inside a body */
     LIMIT_HTTP_KEEPALIVE_MS = 75 * 1000, /* silence between requests */
     LIMIT_HTTP_CONNECTIONS = 8192,
-    LIMIT_STREAM_QUEUE = 64 * 1024, /* unsent bytes beyond the socket's buffer, per stream */
+    LIMIT_STREAM_QUEUE = 32 * 1024, /* unsent bytes beyond the socket's buffer, per stream */
     LIMIT_STREAM_PING_MS = 15 * 1000,
     LIMIT_STREAM_TICK_MS = 5 * 1000,    /* how often streams are looked after; divides the ping */
     LIMIT_STREAM_STALL_MS = 10 * 1000,  /* a full queue that takes nothing for so long is cut */

@@ -3,10 +3,13 @@
 
 #include "base/clock.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <time.h>
 
-enum { HEAD_MAX = 64 * 1024, CHUNK_LINE = 20 };
+enum { HEAD_MAX = 64 * 1024, CHUNK_LINE = 20, STREAM_UNSENT = 32 * 1024 };
 
 /* ---- head ---- */
 
@@ -135,12 +138,22 @@ void http_reply(struct http_req *r, int status, const struct http_header *header
 
 /* ---- streams ---- */
 
+/* The kernel would let megabytes wait for a client that does not read. Beyond what is on its way to
+ * it, a stream needs only enough there to bridge our next turn; the rest is bounded on our side. */
+static void bound_unsent(struct conn *c)
+{
+    int fd, bytes = STREAM_UNSENT;
+    if (uv_fileno((uv_handle_t *)&c->tcp, &fd) == 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
 void http_stream(struct http_req *r, int status, const struct http_header *headers, size_t nheaders)
 {
     if (r->responded)
         return;
     resp_begin(r, status, headers, nheaders, RESP_CHUNKED, 0);
     r->stream = true;
+    bound_unsent(r->conn);
     uv_buf_t head = uv_view(buf_view(&r->conn->server->head));
     conn_write(r->conn, &head, 1, NULL);
     conn_kick(r->conn);
