@@ -8,7 +8,9 @@ export const median = (values) => {
     return sorted.length % 2 ? sorted[mid] : (sorted[mid - 1] + sorted[mid]) / 2;
 };
 
-// Runs the parts in turn, `n` times over; resolves to the median of each number and its spread over the rounds.
+// Runs the parts in turn, `n` times over; resolves to the median of each number, with spread(name) over the
+// rounds, and paired(fn): the median of what `fn` makes of one round's numbers. What is compared is paired, so
+// that a noisy moment of the machine is on both sides or in one round only.
 export async function rounds(n, parts) {
     const seen = {};
     for (let i = 0; i < n; i++) {
@@ -18,6 +20,7 @@ export async function rounds(n, parts) {
     }
     const result = {};
     for (const [name, values] of Object.entries(seen)) result[name] = median(values);
+    result.paired = (fn) => median(Array.from({ length: n }, (_, i) => fn(Object.fromEntries(Object.entries(seen).map(([name, values]) => [name, values[i]])))));
     result.spread = (name) => {
         const values = seen[name];
         return values.length > 1 ? (Math.max(...values) - Math.min(...values)) / (median(values) || 1) : 0;
@@ -32,7 +35,7 @@ function significant(value) {
 }
 
 // row: {name, unit, value, p99?, floor?, floorName?, ratio?, target?, met?, spread?}
-// target: {text, limit, of} with `of` the number that is compared; `atLeast` turns it round.
+// target: {text, limit, of} with `of` the number that is compared (the value if absent); `atLeast` turns it round.
 export function judge(row) {
     if (row.floor && row.ratio === undefined) row.ratio = row.value / row.floor;
     if (row.target) {
