@@ -15,6 +15,7 @@ const struct cli_command cli_commands[] = {
     {"events", "show or follow a session's events", cmd_events},
     {"keys", "create, list and revoke API keys", cmd_keys},
     {"doctor", "check what works on this host and say what to do about the rest", cmd_doctor},
+    {"config", "check a configuration file, or print a commented one", cmd_config},
     {"completion", "print the completion for a shell", cmd_completion},
     {"routes", "print the HTTP routes this build serves", cmd_routes},
     {"version", "print the version", cmd_version},

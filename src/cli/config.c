@@ -72,7 +72,7 @@ bad:
                   CONFIG_DEFAULT_LISTEN);
 }
 
-static int set_level(struct config *c, const char *text, const char *at, struct err *err)
+int config_level(struct config *c, const char *text, const char *at, struct err *err)
 {
     static const char *const names[] = {"debug", "info", "warn", "error"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -90,22 +90,28 @@ static const char *first(const char *a, const char *b, const char *c)
     return a ? a : b ? b : c;
 }
 
-int config_load(struct config *c, const struct config_flags *flags, struct err *err)
+bool config_excuse(struct config *c, const struct err *err)
 {
-    *c = (struct config){.log_level = LOG_INFO};
+    if (c->mistakes && c->mistakes->n < CONFIG_MISTAKES_MAX)
+        c->mistakes->at[c->mistakes->n++] = *err;
+    return c->mistakes != NULL;
+}
+
+static int load(struct config *c, const struct config_flags *flags, struct err *err)
+{
     arena_init(&c->arena, CONFIG_ARENA);
     const char *file = first(flags->file, config_env("OSTLER_CONFIG"), NULL);
     const char *file_listen = NULL;
     int rc = file ? config_yaml(c, file, &file_listen, err) : 0;
-    if (rc)
+    if (rc && !config_excuse(c, err))
         return rc;
     const char *env_listen = config_env("OSTLER_LISTEN");
     const char *listen = first(flags->listen, env_listen, file_listen);
     const char *listen_at = flags->listen ? "--listen" : env_listen ? "OSTLER_LISTEN" : "listen";
     rc = config_listen(c, listen ? listen : CONFIG_DEFAULT_LISTEN, listen_at, err);
     if (rc == 0 && flags->log_level)
-        rc = set_level(c, flags->log_level, "--log-level", err);
-    if (rc)
+        rc = config_level(c, flags->log_level, "--log-level", err);
+    if (rc && !config_excuse(c, err))
         return rc;
     c->log_json = c->log_json || flags->log_json;
     c->data = first(flags->data, config_env("OSTLER_DATA"), c->data);
@@ -115,6 +121,21 @@ int config_load(struct config *c, const struct config_flags *flags, struct err *
     c->openai_base_url = first(config_env("OPENAI_BASE_URL"), c->openai_base_url, NULL);
     c->openai_api_key = first(config_env("OPENAI_API_KEY"), c->openai_api_key, NULL);
     return c->data ? 0 : config_default_data(&c->arena, &c->data, err);
+}
+
+int config_load(struct config *c, const struct config_flags *flags, struct err *err)
+{
+    *c = (struct config){.log_level = LOG_INFO};
+    return load(c, flags, err);
+}
+
+void config_check(struct config *c, const struct config_flags *flags, struct config_mistakes *out)
+{
+    struct err err = {0};
+    *out = (struct config_mistakes){.n = 0};
+    *c = (struct config){.log_level = LOG_INFO, .mistakes = out};
+    if (load(c, flags, &err))
+        config_excuse(c, &err);
 }
 
 struct model_config config_model(const struct config *c)

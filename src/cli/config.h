@@ -7,11 +7,18 @@
 #define OSTLER_CLI_CONFIG_H
 
 #include "base/arena.h"
+#include "base/buf.h"
 #include "base/log.h"
 #include "model/model.h"
 #include "sandbox/sandbox.h"
 
-enum { CONFIG_PROVIDERS_MAX = 32, CONFIG_ROUTES_MAX = 128 };
+enum { CONFIG_PROVIDERS_MAX = 32, CONFIG_ROUTES_MAX = 128, CONFIG_MISTAKES_MAX = 64 };
+
+/* Everything that is wrong, where the first mistake is not to be the end. */
+struct config_mistakes {
+    struct err at[CONFIG_MISTAKES_MAX];
+    size_t n; /* more than fit are not told */
+};
 
 struct config {
     const char *data; /* data directory */
@@ -30,6 +37,7 @@ struct config {
     struct model_provider_config providers[CONFIG_PROVIDERS_MAX];
     struct model_route_config routes[CONFIG_ROUTES_MAX];
     size_t nproviders, nroutes;
+    struct config_mistakes *mistakes; /* NULL: the first one is the end */
     struct arena arena;
 };
 
@@ -42,11 +50,23 @@ struct config_flags {
 /* INVALID naming the option, variable or file and line; NOT_FOUND-like system errors for files that
  * were named and cannot be read. A file is looked at only if one was named. */
 int config_load(struct config *c, const struct config_flags *flags, struct err *err) MUST_USE;
+/* The same, but reads on after a mistake, and also looks at what the model layer makes of it. */
+void config_check(struct config *c, const struct config_flags *flags, struct config_mistakes *out);
+/* True when the mistake was put down and reading goes on. */
+bool config_excuse(struct config *c, const struct err *err);
 void config_fini(struct config *c);
 
 /* The parts, for tests. */
 int config_listen(struct config *c, const char *text, const char *at, struct err *err) MUST_USE;
+int config_level(struct config *c, const char *text, const char *at, struct err *err) MUST_USE;
 int config_yaml(struct config *c, const char *path, const char **listen, struct err *err) MUST_USE;
+
+/* "providers.*.type", one call for each value that the file may have. */
+void config_each_key(void (*fn)(void *arg, const char *path), void *arg);
+/* A commented file with every key (config_example.c). */
+extern const char config_example[];
+/* The configuration in force, as YAML; keys are "set" or "not set". */
+void config_show(const struct config *c, const struct model_router *router, struct buf *out);
 
 /* What the model layer is told; the views are the config's. */
 struct model_config config_model(const struct config *c);

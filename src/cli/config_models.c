@@ -3,6 +3,9 @@
 
 #include "base/fd.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 #define TEXT(nm, member)                                                                           \
     {                                                                                              \
         .name = nm, .kind = KEY_TEXT, .base = IN_ENTRY,                                            \
@@ -14,7 +17,7 @@
         .offset = offsetof(struct config_entry, provider.nm)                                       \
     }
 
-static const struct config_key provider_keys[] = {TEXT("type", provider.type),
+const struct config_key config_provider_keys[] = {TEXT("type", provider.type),
                                                   TEXT("base_url", provider.base_url),
                                                   TEXT("api_key_env", api_key_env),
                                                   TEXT("api_key_file", api_key_file),
@@ -37,6 +40,19 @@ static const struct config_key route_keys[] = {
 
 /* ---- providers ---- */
 
+static int fail_key(const struct config_file *f, struct fy_node *key, struct err *err,
+                    const char *fmt, ...) PRINTF(4, 5);
+static int fail_key(const struct config_file *f, struct fy_node *key, struct err *err,
+                    const char *fmt, ...)
+{
+    char text[ERR_MSG_MAX];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return config_fail(f, key, text, "", err);
+}
+
 /* The key itself never stands in the configuration: a variable or a file names it. */
 static int read_api_key(struct config_file *f, struct fy_node *key, struct err *err)
 {
@@ -48,24 +64,25 @@ static int read_api_key(struct config_file *f, struct fy_node *key, struct err *
         p->key_name = e->api_key_env;
         p->api_key = config_env(e->api_key_env);
         if (!p->api_key)
-            return err_at(err, ERR_INVALID, "api_key_env",
-                          "%s: api_key_env: the environment variable %s is not set", f->path,
-                          e->api_key_env);
+            return fail_key(f, key, err,
+                            "api_key_env: the environment variable %.100s is not set; export it, "
+                            "or use api_key_file",
+                            e->api_key_env);
     }
     if (!e->api_key_file)
         return 0;
     AUTO_BUF struct buf text = BUF_INIT(16 * 1024);
-    int rc = fd_read_file(e->api_key_file, &text, err);
-    if (rc)
-        return err_wrap(err, "%s: api_key_file", f->path);
+    struct err why;
+    if (fd_read_file(e->api_key_file, &text, &why))
+        return fail_key(f, key, err, "api_key_file: %s", why.msg);
     struct str secret = str_trim(buf_view(&text));
     p->key_name = e->api_key_file;
     p->api_key = secret.len ? arena_strz(f->arena, secret) : NULL;
     if (text.len)
         explicit_bzero(text.data, text.len);
     return p->api_key ? 0
-                      : err_at(err, ERR_INVALID, "api_key_file", "%s: api_key_file: %s is empty",
-                               f->path, e->api_key_file);
+                      : fail_key(f, key, err, "api_key_file: %s is empty; put the key in it",
+                                 e->api_key_file);
 }
 
 static bool is_type(const char *type)
@@ -96,7 +113,7 @@ static int read_provider(struct config_file *f, struct fy_node *key, struct fy_n
         return config_fail(f, key, "must be a mapping of keys", "", err);
     if (c->nproviders == CONFIG_PROVIDERS_MAX)
         return config_fail(f, key, "too many providers", "", err);
-    int rc = config_read_map(f, value, provider_keys, err);
+    int rc = config_read_map(f, value, config_provider_keys, err);
     if (rc)
         return rc;
     if (!p->type)
@@ -119,13 +136,31 @@ int config_read_providers(struct config_file *f, struct fy_node *key, struct fy_
     void *at = NULL;
     for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(value, &at));) {
         int rc = read_provider(f, fy_node_pair_key(p), fy_node_pair_value(p), err);
-        if (rc)
+        if (rc && !config_excuse(f->config, err))
             return rc;
     }
     return 0;
 }
 
 /* ---- models ---- */
+
+static int read_route(struct config_file *f, struct fy_node *key, struct fy_node *n,
+                      struct err *err)
+{
+    struct config *c = f->config;
+    f->entry = (struct config_entry){.route = {.match = NULL}};
+    if (!fy_node_is_mapping(n))
+        return config_fail(f, key, "must be a list of {match, provider, strip_prefix}", "", err);
+    if (c->nroutes == CONFIG_ROUTES_MAX)
+        return config_fail(f, key, "too many routes", "", err);
+    int rc = config_read_map(f, n, route_keys, err);
+    if (rc)
+        return rc;
+    if (!f->entry.route.match || !f->entry.route.provider)
+        return config_fail(f, key, "each route needs match and provider", "", err);
+    c->routes[c->nroutes++] = f->entry.route;
+    return 0;
+}
 
 static int read_routes(struct config_file *f, struct fy_node *key, struct fy_node *value,
                        struct err *err)
@@ -135,32 +170,23 @@ static int read_routes(struct config_file *f, struct fy_node *key, struct fy_nod
         return config_fail(f, key, "must be a list of {match, provider, strip_prefix}", "", err);
     void *at = NULL;
     for (struct fy_node *n; (n = fy_node_sequence_iterate(value, &at));) {
-        f->entry = (struct config_entry){.route = {.match = NULL}};
-        if (!fy_node_is_mapping(n))
-            return config_fail(f, key, "must be a list of {match, provider, strip_prefix}", "",
-                               err);
-        if (c->nroutes == CONFIG_ROUTES_MAX)
-            return config_fail(f, key, "too many routes", "", err);
-        int rc = config_read_map(f, n, route_keys, err);
-        if (rc)
+        int rc = read_route(f, key, n, err);
+        if (rc && !config_excuse(c, err))
             return rc;
-        if (!f->entry.route.match || !f->entry.route.provider)
-            return config_fail(f, key, "each route needs match and provider", "", err);
-        c->routes[c->nroutes++] = f->entry.route;
     }
     return 0;
 }
 
-static const struct config_key models_keys[] = {
+const struct config_key config_models_keys[] = {
     {.name = "table", .kind = KEY_TEXT, .offset = offsetof(struct config, models)},
-    {.name = "routes", .kind = KEY_OWN, .read = read_routes},
+    {.name = "routes", .kind = KEY_OWN, .read = read_routes, .sub = route_keys, .entries = "-"},
     {0}};
 
 int config_read_models(struct config_file *f, struct fy_node *key, struct fy_node *value,
                        struct err *err)
 {
     if (fy_node_is_mapping(value))
-        return config_read_map(f, value, models_keys, err);
+        return config_read_map(f, value, config_models_keys, err);
     f->config->models = config_scalar(f, value); /* the table alone */
     return f->config->models
                ? 0

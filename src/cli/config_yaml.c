@@ -4,12 +4,10 @@
 #include "cli/config_yaml.h"
 
 #include "base/fd.h"
+#include "cli/cli.h"
 
-#define FILE_TEXT(nm, member)                                                                      \
-    {                                                                                              \
-        .name = nm, .kind = KEY_TEXT, .base = IN_FILE,                                             \
-        .offset = offsetof(struct config_file, member)                                             \
-    }
+#include <stdio.h>
+
 #define TEXT(nm, member)                                                                           \
     {                                                                                              \
         .name = nm, .kind = KEY_TEXT, .offset = offsetof(struct config, member)                    \
@@ -22,13 +20,20 @@
     {                                                                                              \
         .name = nm, .kind = KEY_MAP, .sub = keys                                                   \
     }
-#define OWN(nm, fn)                                                                                \
+#define OWN(nm, fn, ...)                                                                           \
     {                                                                                              \
-        .name = nm, .kind = KEY_OWN, .read = fn                                                    \
+        .name = nm, .kind = KEY_OWN, .read = fn, __VA_ARGS__                                       \
     }
 
+static int read_listen(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       struct err *err);
+static int read_level(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                      struct err *err);
+static int read_format(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       struct err *err);
+
 static const struct config_key log_keys[] = {
-    FILE_TEXT("level", log_level), FILE_TEXT("format", log_format), {0}};
+    OWN("level", read_level), OWN("format", read_format), {0}};
 static const struct config_key sandbox_keys[] = {
     NUMBER("pids", limits.pids),       NUMBER("memory_mb", limits.memory_mb),
     NUMBER("cpus", limits.cpus),       NUMBER("file_mb", limits.file_mb),
@@ -37,15 +42,16 @@ static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms
                                                  NUMBER("first_byte_ms", first_byte_ms),
                                                  NUMBER("silence_ms", silence_ms),
                                                  {0}};
-static const struct config_key top_keys[] = {FILE_TEXT("listen", listen),
-                                             TEXT("data", data),
-                                             MAP("log", log_keys),
-                                             OWN("models", config_read_models),
-                                             TEXT("script_dir", script_dir),
-                                             MAP("sandbox", sandbox_keys),
-                                             MAP("model_requests", request_keys),
-                                             OWN("providers", config_read_providers),
-                                             {0}};
+static const struct config_key top_keys[] = {
+    OWN("listen", read_listen),
+    TEXT("data", data),
+    MAP("log", log_keys),
+    OWN("models", config_read_models, .sub = config_models_keys),
+    TEXT("script_dir", script_dir),
+    MAP("sandbox", sandbox_keys),
+    MAP("model_requests", request_keys),
+    OWN("providers", config_read_providers, .sub = config_provider_keys, .entries = "*"),
+    {0}};
 
 static int line_of(struct fy_node *n)
 {
@@ -67,10 +73,21 @@ int config_fail(const struct config_file *f, struct fy_node *key, const char *ms
 static int fail_unknown(const struct config_file *f, struct fy_node *key,
                         const struct config_key *keys, struct err *err)
 {
-    AUTO_BUF struct buf known = BUF_INIT(1024);
-    for (const struct config_key *k = keys; k->name; k++)
-        buf_printf(&known, "%s%s", known.len ? ", " : "", k->name);
-    return config_fail(f, key, "unknown key; known here: ", known.data, err);
+    AUTO_BUF struct buf known = BUF_INIT(2048);
+    const char *names[32];
+    size_t n = 0, len = 0;
+    for (const struct config_key *k = keys; k->name && n < COUNT_OF(names); k++)
+        names[n++] = k->name;
+    const char *name = fy_node_get_scalar(key, &len);
+    char typed[64];
+    bool fits = str_copyz(typed, sizeof typed, str_n(name, len));
+    const char *near = fits ? cli_nearest(typed, names, n) : NULL;
+    if (near)
+        buf_printf(&known, "did you mean %s? ", near);
+    buf_z(&known, near ? "Known here: " : "known here: ");
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&known, "%s%s", i ? ", " : "", names[i]);
+    return config_fail(f, key, "unknown key; ", known.data, err);
 }
 
 const char *config_scalar(struct config_file *f, struct fy_node *value)
@@ -129,37 +146,84 @@ int config_read_map(struct config_file *f, struct fy_node *map, const struct con
         const struct config_key *k = keys;
         while (k->name && !str_eqz(str_n(name, len), k->name))
             k++;
-        if (!k->name)
-            return fail_unknown(f, key, keys, err);
-        int rc = read_value(f, k, key, value, err);
-        if (rc)
+        int rc = k->name ? read_value(f, k, key, value, err) : fail_unknown(f, key, keys, err);
+        if (rc && !config_excuse(f->config, err))
             return rc;
     }
     return 0;
 }
 
-static int apply_log(struct config_file *f, struct err *err)
+/* ---- values with a form of their own ---- */
+
+/* The rest of the message of a value's own check, behind the line. */
+static int fail_value(const struct config_file *f, struct fy_node *key, const struct err *why,
+                      struct err *err)
 {
-    static const char *const levels[] = {"debug", "info", "warn", "error"};
-    struct config *c = f->config;
-    if (f->log_format) {
-        c->log_json = strcmp(f->log_format, "json") == 0;
-        if (!c->log_json && strcmp(f->log_format, "text") != 0)
-            return err_at(err, ERR_INVALID, "log.format",
-                          "%s: log.format: '%s' is not one of text, json", f->path, f->log_format);
-    }
-    if (!f->log_level)
-        return 0;
-    for (size_t i = 0; i < COUNT_OF(levels); i++) {
-        if (strcmp(f->log_level, levels[i]) == 0) {
-            c->log_level = (enum log_level)i;
-            return 0;
-        }
-    }
-    return err_at(err, ERR_INVALID, "log.level",
-                  "%s: log.level: '%s' is not one of debug, info, warn, error", f->path,
-                  f->log_level);
+    const char *msg = strstr(why->msg, ": ");
+    return config_fail(f, key, msg ? msg + 2 : why->msg, "", err);
 }
+
+static int read_listen(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       struct err *err)
+{
+    struct err why;
+    f->listen = config_scalar(f, value);
+    if (!f->listen)
+        return config_fail(f, key, "must be a plain value", "", err);
+    /* Checked also when something else wins over it. */
+    char host[sizeof f->config->host];
+    memcpy(host, f->config->host, sizeof host);
+    int port = f->config->port, rc = config_listen(f->config, f->listen, "listen", &why);
+    memcpy(f->config->host, host, sizeof host);
+    f->config->port = port;
+    if (rc == 0)
+        return 0;
+    f->listen = NULL;
+    return fail_value(f, key, &why, err);
+}
+
+static int read_level(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                      struct err *err)
+{
+    struct err why;
+    const char *text = config_scalar(f, value);
+    if (!text)
+        return config_fail(f, key, "must be a plain value", "", err);
+    return config_level(f->config, text, "level", &why) ? fail_value(f, key, &why, err) : 0;
+}
+
+static int read_format(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       struct err *err)
+{
+    const char *text = config_scalar(f, value);
+    f->config->log_json = text && strcmp(text, "json") == 0;
+    if (text && (f->config->log_json || strcmp(text, "text") == 0))
+        return 0;
+    return config_fail(f, key, "is not one of text, json", "", err);
+}
+
+/* ---- all keys ---- */
+
+static void each_key(const struct config_key *keys, const char *lead,
+                     void (*fn)(void *arg, const char *path), void *arg)
+{
+    for (const struct config_key *k = keys; k->name; k++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s%s%s%s%s", lead, lead[0] ? "." : "", k->name,
+                 k->entries ? "." : "", k->entries ? k->entries : "");
+        if (k->sub)
+            each_key(k->sub, path, fn, arg);
+        else
+            fn(arg, path);
+    }
+}
+
+void config_each_key(void (*fn)(void *arg, const char *path), void *arg)
+{
+    each_key(top_keys, "", fn, arg);
+}
+
+/* ---- the document ---- */
 
 /* What libfyaml found wrong, as one line. */
 static int fail_syntax(struct fy_diag *diag, const char *path, struct err *err)
@@ -211,11 +275,8 @@ int config_yaml(struct config *c, const char *path, const char **listen, struct 
     if (rc)
         return err_wrap(err, "--config");
     struct config_file f = {.config = c, .arena = &c->arena, .path = path};
-    if (!only_comments(buf_view(&text))) {
+    if (!only_comments(buf_view(&text)))
         rc = read_document(&f, buf_view(&text), err);
-        if (rc)
-            return rc;
-    }
     *listen = f.listen;
-    return apply_log(&f, err);
+    return rc;
 }

@@ -21,7 +21,7 @@ struct config_file {
     struct config *config;
     struct arena *arena;
     const char *path;
-    const char *listen, *log_level, *log_format;
+    const char *listen;
     struct config_entry entry;
 };
 
@@ -30,7 +30,8 @@ struct config_key {
     enum { KEY_TEXT, KEY_NUMBER, KEY_FLAG, KEY_MAP, KEY_OWN } kind;
     enum { IN_CONFIG, IN_FILE, IN_ENTRY } base; /* what the offset counts from */
     size_t offset;
-    const struct config_key *sub; /* KEY_MAP */
+    const struct config_key *sub; /* KEY_MAP; KEY_OWN: what stands in it, for config_each_key() */
+    const char *entries;          /* KEY_OWN with several of those: "*" by name, "-" a list */
     /* KEY_OWN: reads a value of its own form. */
     int (*read)(struct config_file *f, struct fy_node *key, struct fy_node *value, struct err *err);
 };
@@ -38,6 +39,8 @@ struct config_key {
 /* The keys of a mapping, by their table. */
 int config_read_map(struct config_file *f, struct fy_node *map, const struct config_key *keys,
                     struct err *err) MUST_USE;
+/* config_read_map() and the loops over providers and routes go on after a mistake that
+ * config_excuse() takes. */
 /* "PATH:LINE: KEY: msg what" */
 int config_fail(const struct config_file *f, struct fy_node *key, const char *msg, const char *what,
                 struct err *err);
@@ -45,6 +48,7 @@ int config_fail(const struct config_file *f, struct fy_node *key, const char *ms
 const char *config_scalar(struct config_file *f, struct fy_node *value);
 
 /* config_models.c: `models` and `providers` */
+extern const struct config_key config_models_keys[], config_provider_keys[];
 int config_read_models(struct config_file *f, struct fy_node *key, struct fy_node *value,
                        struct err *err);
 int config_read_providers(struct config_file *f, struct fy_node *key, struct fy_node *value,

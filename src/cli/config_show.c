@@ -1,0 +1,105 @@
+/* The configuration in force, for `ostler config check`. */
+#include "cli/config.h"
+
+#include "base/limits.h"
+#include "cli/doctor.h"
+#include "json/json.h"
+
+#include <inttypes.h>
+
+static void put_text(struct buf *out, const char *lead, const char *value)
+{
+    buf_z(out, lead);
+    if (value)
+        json_quote(out, str_z(value)); /* JSON strings are YAML */
+    else
+        buf_z(out, "null");
+    buf_ch(out, '\n');
+}
+
+static int64_t or_default(int64_t n, int64_t otherwise)
+{
+    return n > 0 ? n : otherwise;
+}
+
+static void put_limits(struct buf *out, const struct config *c)
+{
+    const struct sandbox_limits *l = &c->limits;
+    buf_printf(
+        out,
+        "sandbox: {pids: %" PRId64 ", memory_mb: %" PRId64 ", cpus: %" PRId64 ", file_mb: %" PRId64
+        ", disk_mb: %" PRId64 "}\n",
+        or_default(l->pids, LIMIT_SANDBOX_PIDS), or_default(l->memory_mb, LIMIT_SANDBOX_MEMORY_MB),
+        or_default(l->cpus, LIMIT_SANDBOX_CPUS), or_default(l->file_mb, LIMIT_SANDBOX_FILE_MB),
+        or_default(l->disk_mb, LIMIT_SANDBOX_DISK_MB));
+    buf_printf(out,
+               "model_requests: {connect_ms: %" PRId64 ", first_byte_ms: %" PRId64
+               ", silence_ms: %" PRId64 "}\n",
+               or_default(c->connect_ms, LIMIT_MODEL_CONNECT_MS),
+               or_default(c->first_byte_ms, LIMIT_MODEL_FIRST_BYTE_MS),
+               or_default(c->silence_ms, LIMIT_MODEL_SILENCE_MS));
+}
+
+static const struct model_provider_config *configured(const struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->nproviders; i++)
+        if (strcmp(c->providers[i].name, name) == 0)
+            return &c->providers[i];
+    return NULL;
+}
+
+static void put_provider(struct buf *out, const struct config *c,
+                         const struct model_provider_info *p)
+{
+    char url[512];
+    doctor_url(url, sizeof url, p->url);
+    buf_printf(out, "  %s:\n    type: %s\n", p->name, p->type);
+    put_text(out, "    url: ", url);
+    buf_printf(out, "    api_key: %s\n", p->has_key ? "set" : "not set");
+    put_text(out, "    default_model: ", p->default_model);
+    const struct model_provider_config *own = configured(c, p->name);
+    const struct {
+        const char *name;
+        int64_t n;
+    } rows[] = {{"max_concurrent", own ? own->max_concurrent : 0},
+                {"requests_per_minute", own ? own->requests_per_minute : 0},
+                {"tokens_per_minute", own ? own->tokens_per_minute : 0},
+                {"connect_ms", own ? own->connect_ms : 0},
+                {"first_byte_ms", own ? own->first_byte_ms : 0},
+                {"silence_ms", own ? own->silence_ms : 0}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        if (rows[i].n)
+            buf_printf(out, "    %s: %" PRId64 "\n", rows[i].name, rows[i].n);
+}
+
+static void put_models(struct buf *out, const struct config *c)
+{
+    buf_z(out, "models:\n");
+    put_text(out, "  table: ", c->models);
+    buf_z(out, c->nroutes ? "  routes:\n" : "  routes: []\n");
+    for (size_t i = 0; i < c->nroutes; i++) {
+        const struct model_route_config *r = &c->routes[i];
+        buf_z(out, "    - {match: ");
+        json_quote(out, str_z(r->match));
+        buf_printf(out, ", provider: %s, strip_prefix: %s}\n", r->provider,
+                   r->strip_prefix ? "true" : "false");
+    }
+}
+
+void config_show(const struct config *c, const struct model_router *router, struct buf *out)
+{
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    bool v6 = strchr(c->host, ':') != NULL;
+    buf_printf(out, "listen: \"%s%s%s:%d\"\n", v6 ? "[" : "", c->host, v6 ? "]" : "", c->port);
+    put_text(out, "data: ", c->data);
+    buf_printf(out, "log: {level: %s, format: %s}\n", levels[c->log_level],
+               c->log_json ? "json" : "text");
+    put_text(out, "script_dir: ", c->script_dir);
+    put_limits(out, c);
+    put_models(out, c);
+    put_text(out, "default_model: ", model_router_default(router));
+    buf_z(out, "providers:\n");
+    struct model_provider_info p;
+    for (size_t i = 0; model_router_provider(router, i, &p); i++)
+        put_provider(out, c, &p);
+}
