@@ -14,6 +14,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -21,7 +22,10 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+extern char **environ;
 
 enum { LAUNCH_FAILED = 125 };
 
@@ -162,6 +166,17 @@ static int64_t status_field(const struct buf *status, const char *name, int base
     return at ? (int64_t)strtoull(at + strlen(name), NULL, base) : -1;
 }
 
+/* A process more, under the same limits as the agent's. */
+static bool runs_bash(void)
+{
+    static const char *const argv[] = {"/bin/bash", "-c", ":", NULL};
+    pid_t pid;
+    int status = -1;
+    if (posix_spawn(&pid, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv, environ) != 0)
+        return false;
+    return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 /* Run in a sandbox by the server's probe: one JSON object that says what holds. */
 int selftest_main(void)
 {
@@ -172,6 +187,7 @@ int selftest_main(void)
         fprintf(stderr, "selftest: %s\n", err.msg);
         return 1;
     }
+    bool bash = runs_bash();
     bool userns = syscall(SYS_unshare, CLONE_NEWUSER) == 0;
     bool writes = access("/usr", W_OK) == 0 || access("/etc", W_OK) == 0 || mkdir("/x", 0755) == 0;
     struct buf out = BUF_INIT(4096);
@@ -185,6 +201,7 @@ int selftest_main(void)
     jw_ki64(&w, "capabilities", status_field(&status, "\nCapBnd:", 16));
     jw_kbool(&w, "can_unshare", userns);
     jw_kbool(&w, "can_write_system", writes);
+    jw_kbool(&w, "runs_bash", bash);
     jw_obj_end(&w);
     jw_done(&w);
     buf_ch(&out, '\n');

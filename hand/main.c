@@ -2,7 +2,7 @@
  *
  *   hand --fd N [options]        serve on the inherited listening socket N
  *   hand --launch [...] -- PROG  join cgroups, set limits, drop root, execute PROG (outside)
- *   hand --selftest              say what the sandbox around it holds
+ *   hand --selftest --fd N ...   say what the sandbox around it holds, with the same options
  */
 #include "hand/hand.h"
 
@@ -22,7 +22,7 @@ static int usage(const char *bad)
             "usage: hand --fd N [--workdir DIR] [--spill DIR] [--grace-ms N] [--landlock]\n"
             "            [--pids N] [--memory-mb N] [--no-rg]\n"
             "       hand --launch OPTIONS -- PROGRAM ARGUMENTS\n"
-            "       hand --selftest\n",
+            "       hand --selftest --fd N ...\n",
             bad);
     return 2;
 }
@@ -94,14 +94,21 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && str_eqz(str_z(argv[1]), "--launch"))
         return launch_main(argc - 2, argv + 2);
-    if (argc > 1 && str_eqz(str_z(argv[1]), "--selftest"))
-        return selftest_main();
+    /* The self-test takes the options of the service, so that it fails where that would. */
+    bool selftest = argc > 1 && str_eqz(str_z(argv[1]), "--selftest");
     struct options o = {.cfg = {.workdir = "/workspace",
                                 .spill_dir = "/tmp/ostler-output",
                                 .grace_ms = LIMIT_HAND_GRACE_MS}};
     const char *bad;
-    if (!parse(argc, argv, &o, &bad))
+    if (!parse(argc - selftest, argv + selftest, &o, &bad))
         return usage(bad);
+    if (o.cfg.watch_pids) {
+        /* Counted per user namespace, so it bounds this sandbox and nothing else. */
+        struct rlimit n = {(rlim_t)o.cfg.watch_pids, (rlim_t)o.cfg.watch_pids};
+        setrlimit(RLIMIT_NPROC, &n);
+    }
+    if (selftest)
+        return selftest_main();
     o.cfg.listen_fd = (int)o.fd;
     /* bubblewrap leaves descriptors open that belong to the outside. */
     close_range(3, (unsigned)o.cfg.listen_fd - 1, 0);
@@ -110,11 +117,6 @@ int main(int argc, char **argv)
     fcntl(o.cfg.listen_fd, F_SETFL, O_NONBLOCK);
     scrub_environment();
     umask(022);
-    if (o.cfg.watch_pids) {
-        /* Counted per user namespace, so it bounds this sandbox and nothing else. */
-        struct rlimit n = {(rlim_t)o.cfg.watch_pids, (rlim_t)o.cfg.watch_pids};
-        setrlimit(RLIMIT_NPROC, &n);
-    }
     confine(o.landlock);
     return hand_serve(&o.cfg);
 }

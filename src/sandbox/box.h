@@ -35,16 +35,6 @@ struct box_call {
     char text[];
 };
 
-/* Descriptors of the launcher: none, none, errors, socket, arguments, filter, info. */
-enum {
-    START_FD_ERRORS = 2,
-    START_FD_LISTEN,
-    START_FD_ARGS,
-    START_FD_SECCOMP,
-    START_FD_INFO,
-    START_FDS
-};
-
 /* What the worker prepares for a start. */
 struct start {
     struct recipe recipe;

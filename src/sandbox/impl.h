@@ -98,6 +98,29 @@ int host_seccomp(const struct host *h);
 /* A temporary file without a name below the data directory. Worker. */
 int host_tmpfile(const struct host *h, struct err *err) MUST_USE;
 
+/* ---- start.c: what is started, by the probe as well ---- */
+
+/* Descriptors of the launcher: none, none, errors, socket, arguments, filter, info. */
+enum {
+    START_FD_ERRORS = 2,
+    START_FD_LISTEN,
+    START_FD_ARGS,
+    START_FD_SECCOMP,
+    START_FD_INFO,
+    START_FDS
+};
+
+struct start_how {
+    const struct session_paths *paths;
+    const struct sandbox_limits *limits;
+    const char *const *variables; /* as in struct recipe_how */
+    bool selftest;                /* the hand tells what holds instead of serving; no info */
+};
+/* One recipe for sessions and for the probe, so that what keeps one from starting shows in the
+ * other. Worker. */
+int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
+                 struct err *err) MUST_USE;
+
 /* ---- probe.c ---- */
 
 void probe_start(struct sandboxes *s);

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 enum { PROBE_MS = 10 * 1000, PROBE_OUTPUT = 16384 };
-enum { FD_OUT = 1, FD_ERR = 2, FD_ARGS = 3, FD_SECCOMP = 4, PROBE_FDS = 5 };
 
 struct probed_cb {
     struct list node;
@@ -71,32 +70,6 @@ static int check_programs(const struct host *h, struct err *err)
     return 0;
 }
 
-static int build(struct probe *p, struct err *err)
-{
-    const struct host *h = &p->s->host;
-    char procs[CGROUP_DIRS][CGROUP_PATH + 128];
-    const char *joins[CGROUP_DIRS];
-    size_t njoins = cgroup_procs(&h->cg, p->paths.unit, procs);
-    for (size_t i = 0; i < njoins; i++)
-        joins[i] = procs[i];
-    struct recipe_how how = {
-        .launcher = h->hand,
-        .etc = h->etc,
-        .uid = p->paths.uid,
-        .mounts = {{h->hand, "/run/hand", false}, {p->paths.workspace, "/workspace", true}},
-        .nmounts = 2,
-        .joins = joins,
-        .njoins = njoins,
-        .command = (const char *const[]){"/run/hand", "--selftest", NULL},
-        .args_fd = FD_ARGS,
-        .seccomp_fd = FD_SECCOMP,
-        .info_fd = -1,
-        .pid1 = true,
-        .die_with_server = true,
-    };
-    return recipe_build(&p->recipe, &how, err);
-}
-
 static int prepare(struct probe *p, struct err *err)
 {
     struct host *h = &p->s->host;
@@ -116,7 +89,8 @@ static int prepare(struct probe *p, struct err *err)
     p->errors = memfd_create("probe-err", MFD_CLOEXEC);
     if (rc == 0 && (p->out < 0 || p->errors < 0))
         rc = err_sys(err, errno, "memfd");
-    return rc ? rc : build(p, err);
+    const struct start_how how = {.paths = &p->paths, .limits = &h->limits, .selftest = true};
+    return rc ? rc : start_recipe(h, &how, &p->recipe, err);
 }
 
 static void prepare_work(struct loop_work *w)
@@ -154,6 +128,8 @@ static const char *remedy(struct str said)
         {"mount proc", "; in a container start it with unmasked /proc (systempaths=unconfined)"},
         {"pivot_root", "; the container must allow mounts"},
         {"Unknown option", "; bubblewrap 0.8 or later is needed"},
+        {"bad argument", "; ostler and its hand are of different versions: build or install both "
+                         "together"},
     };
     for (size_t i = 0; i < COUNT_OF(known); i++)
         if (str_find(said, str_z(known[i].sign)) >= 0)
@@ -179,6 +155,8 @@ static const char *broken_promise(const struct json *doc)
         return "it can make user namespaces";
     if (json_is_true(json_get(doc, "can_write_system")))
         return "it can write to the system's directories";
+    if (!json_is_true(json_get(doc, "runs_bash")))
+        return "bash cannot be run in it";
     return NULL;
 }
 
@@ -309,9 +287,9 @@ static void prepared(struct loop_work *w)
         return;
     }
     AUTO_FD int filter = host_seccomp(&p->s->host);
-    int fds[PROBE_FDS] = {-1, p->out, p->errors, p->recipe.args, filter};
+    int fds[START_FD_INFO] = {-1, p->out, p->errors, -1, p->recipe.args, filter};
     struct loop_spawn how = {
-        .file = p->recipe.argv[0], .argv = p->recipe.argv, .fds = fds, .nfds = PROBE_FDS};
+        .file = p->recipe.argv[0], .argv = p->recipe.argv, .fds = fds, .nfds = COUNT_OF(fds)};
     int rc = loop_spawn(p->s->loop, &p->child, &how, on_exit_of_probe, &p->err);
     if (rc) {
         set_reason(t, p->err.msg);

@@ -29,32 +29,35 @@ static int listen_at(const char *path, int *ret_fd, struct err *err)
     return 0;
 }
 
-static int build(struct box *b, struct start *st, const struct settings *settings,
-                 const struct session_paths *p, struct err *err)
+int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
+                 struct err *err)
 {
-    const struct host *h = &b->s->host;
+    const struct session_paths *p = how->paths;
     char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32];
     const char *joins[CGROUP_DIRS];
-    size_t njoins = cgroup_procs(&h->cg, b->unit, procs);
+    size_t njoins = cgroup_procs(&h->cg, p->unit, procs);
     for (size_t i = 0; i < njoins; i++)
         joins[i] = procs[i];
     snprintf(fd, sizeof fd, "%d", START_FD_LISTEN);
     snprintf(grace, sizeof grace, "%" PRId64, h->grace_ms);
-    snprintf(pids, sizeof pids, "%" PRId64, st->limits.pids);
-    snprintf(memory, sizeof memory, "%" PRId64, st->limits.memory_mb);
+    snprintf(pids, sizeof pids, "%" PRId64, how->limits->pids);
+    snprintf(memory, sizeof memory, "%" PRId64, how->limits->memory_mb);
     /* Where no cgroup counts, the hand does. */
-    const char *command[] = {"/run/hand",
-                             "--fd",
-                             fd,
-                             "--grace-ms",
-                             grace,
-                             "--landlock",
-                             h->cg.kind == CGROUP_NONE ? "--pids" : NULL,
-                             pids,
-                             "--memory-mb",
-                             memory,
-                             NULL};
-    struct recipe_how how = {
+    bool counts = h->cg.kind == CGROUP_NONE;
+    const char *const serve[] = {"/run/hand",
+                                 "--fd",
+                                 fd,
+                                 "--grace-ms",
+                                 grace,
+                                 "--landlock",
+                                 counts ? "--pids" : NULL,
+                                 pids,
+                                 "--memory-mb",
+                                 memory,
+                                 NULL};
+    const char *command[COUNT_OF(serve) + 1] = {serve[0], "--selftest"};
+    memcpy(command + 1 + how->selftest, serve + 1, sizeof serve - sizeof serve[0]);
+    struct recipe_how recipe = {
         .launcher = h->hand,
         .etc = h->etc,
         .uid = p->uid,
@@ -66,16 +69,17 @@ static int build(struct box *b, struct start *st, const struct settings *setting
         .nmounts = 5,
         .joins = joins,
         .njoins = njoins,
-        .variables = settings->variables,
+        .variables = how->variables,
         .command = command,
         .chdir = "/workspace",
-        .file_mb = st->limits.file_mb,
+        .file_mb = how->limits->file_mb,
         .args_fd = START_FD_ARGS,
         .seccomp_fd = START_FD_SECCOMP,
-        .info_fd = START_FD_INFO,
+        .info_fd = how->selftest ? -1 : START_FD_INFO,
         .pid1 = true,
+        .die_with_server = how->selftest,
     };
-    return recipe_build(&st->recipe, &how, err);
+    return recipe_build(out, &recipe, err);
 }
 
 static int make_cgroup(struct box *b, const struct start *st, struct err *err)
@@ -122,7 +126,10 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
                     (st->errors = memfd_create("errors", MFD_CLOEXEC)) < 0))
         rc = err_sys(err, errno, "memfd");
     if (rc == 0)
-        rc = build(b, st, &settings, &p, err);
+        rc = start_recipe(h,
+                          &(struct start_how){
+                              .paths = &p, .limits = &st->limits, .variables = settings.variables},
+                          &st->recipe, err);
     if (rc == 0)
         disk_measure(&p, &st->disk_used, &st->disk_free);
     settings_fini(&settings);
