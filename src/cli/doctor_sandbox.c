@@ -92,9 +92,8 @@ static int64_t bash(struct trial *t, const char *command)
 
 /* ---- what was found ---- */
 
-static const char *const no_remedy = "`ostler serve --log-level debug` may say more; "
-                                     "docs/operations.md, \"Sandboxes\", says what is "
-                                     "needed";
+static const char *const no_remedy =
+    "docs/operations.md, \"Sandboxes\", says what is needed of the host";
 
 /* The module's reasons end with the remedy, behind a semicolon. */
 static void split_reason(const char *reason, struct str *what, struct str *remedy)

@@ -192,14 +192,29 @@ static int open_models(struct serve *s, struct err *err)
     return model_router_new(s->loop, s->http, &cfg, &s->models, err);
 }
 
+/* Once, at start: an operator must not learn from the first failed call. */
+static void on_probed(void *arg)
+{
+    const struct serve *s = arg;
+    const struct sandbox_tier *t = sandboxes_tier(s->sandboxes);
+    if (!t->ok)
+        log_line(LOG_WARN, "no sandbox works here: tool calls will fail; see `ostler doctor`",
+                 "reason", t->reason, NULL);
+    else
+        log_line(LOG_INFO, "sandboxes work here", "tier", t->name, "limits", t->limits, "reason",
+                 t->reason, NULL);
+}
+
 static int open_sandboxes(struct serve *s, struct err *err)
 {
     const char *dir = arena_printf(&s->config.arena, "%s/sandboxes", s->config.data).ptr;
     const struct sandbox_config cfg = {.dir = dir, .limits = s->config.limits};
     int rc = sandboxes_open(s->loop, &cfg, &s->sandboxes, err);
-    if (rc == 0)
-        sweep_start(&s->sweep, store_port(s->store), s->sandboxes, dir);
-    return rc;
+    if (rc)
+        return rc;
+    sandboxes_on_probed(s->sandboxes, on_probed, s);
+    sweep_start(&s->sweep, store_port(s->store), s->sandboxes, dir);
+    return 0;
 }
 
 static int open_engine(struct serve *s, struct err *err)
@@ -268,7 +283,12 @@ static int announce(struct serve *s, struct err *err)
         return rc;
     snprintf(line, sizeof line, "ostler %s listening on %s data=%s\n", OSTLER_VERSION, url,
              s->config.data);
-    rc = fd_write_all(STDERR_FILENO, str_z(line), err);
+    /* Whoever reads JSON gets JSON only. */
+    if (s->config.log_json)
+        log_line(LOG_INFO, "listening", "version", OSTLER_VERSION, "url", url, "data",
+                 s->config.data, NULL);
+    else
+        rc = fd_write_all(STDERR_FILENO, str_z(line), err);
     if (s->ready_fd >= 0) {
         snprintf(line, sizeof line, "%d\n", api_port(s->api));
         rc = rc ? rc : fd_write_all((int)s->ready_fd, str_z(line), err);
