@@ -1,7 +1,9 @@
 // Runs the benchmarks of a build, each beside its floor, and reports. See README.md.
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Build } from './lib/programs.mjs';
 import { compare, judge, previous, save, table } from './lib/report.mjs';
@@ -39,16 +41,25 @@ function git(...args) {
     }
 }
 
-function machine() {
+// The share of the processors that others use while nothing of ours runs.
+async function foreign() {
+    const read = () => readFileSync('/proc/stat', 'utf8').split('\n')[0].split(/\s+/).slice(1, 9).map(Number);
+    const from = read();
+    await pause(1000);
+    const spent = read().map((ticks, i) => ticks - from[i]), all = spent.reduce((a, b) => a + b, 0);
+    return 1 - (spent[3] + spent[4]) / all; // all but idle and waiting for the disk
+}
+
+async function machine() {
     return {
-        cpu: os.cpus()[0]?.model.trim(), cpus: os.cpus().length, memory_mb: Math.round(os.totalmem() / 2 ** 20), kernel: os.release(), load: os.loadavg()[0],
+        cpu: os.cpus()[0]?.model.trim(), cpus: os.cpus().length, memory_mb: Math.round(os.totalmem() / 2 ** 20), kernel: os.release(), load: os.loadavg()[0], foreign: await foreign(),
         commit: git('rev-parse', '--short', 'HEAD'), dirty: Boolean(git('status', '--porcelain', '--untracked-files=no')),
     };
 }
 
 async function main() {
     const opt = options(), rows = [], failed = [];
-    const old = previous(results), began = new Date(), from = machine();
+    const old = previous(results), began = new Date(), from = await machine();
     for (const name of opt.names) {
         const started = Date.now();
         process.stderr.write(`${name} ... `);
@@ -64,11 +75,13 @@ async function main() {
         await model.stop();
     }
     compare(rows, old);
-    const seconds = (Date.now() - began) / 1000, to = machine();
+    const seconds = (Date.now() - began) / 1000, to = await machine();
     const missed = rows.filter((row) => row.met === false), met = rows.filter((row) => row.met);
     console.log(`\n${table(rows)}\n`);
     for (const row of rows) if (row.note) console.log(`${row.name}: ${row.note}`);
-    console.log(`${to.cpus} CPUs (${to.cpu}), Linux ${to.kernel}, load ${from.load.toFixed(1)} before and ${to.load.toFixed(1)} after, ${seconds.toFixed(0)} s${old ? `; "before" is ${old.name}` : ''}`);
+    console.log(`${to.cpus} CPUs (${to.cpu}), Linux ${to.kernel}, ${seconds.toFixed(0)} s${old ? `; "before" is ${old.name}` : ''}`);
+    const busy = Math.max(from.foreign, to.foreign);
+    if (busy > 0.1) console.log(`NOT QUIET: others used ${Math.round(busy * 100)} % of the processors before or after; these figures are no basis for a judgement`);
     console.log(`${met.length} met, ${missed.length} missed${missed.length ? `: ${missed.map((row) => row.name).join('; ')}` : ''}${failed.length ? `; FAILED TO RUN: ${failed.map((f) => f.name).join(', ')}` : ''}`);
     const result = { date: began.toISOString(), quick: Boolean(opt.quick), seconds, before: from, after: to, rows, failed };
     // A part of the benchmarks is no result to compare the next one with.
