@@ -1,4 +1,5 @@
 #include "api/api_impl.h"
+#include "api/header.h"
 
 #include "base/clock.h"
 
@@ -8,18 +9,6 @@
 void api_hash_key(struct str key, unsigned char out[32])
 {
     crypto_hash_sha256(out, (const unsigned char *)(key.ptr ? key.ptr : ""), key.len);
-}
-
-struct str auth_key(struct str api_key_header, struct str authorization)
-{
-    struct str key = str_trim(api_key_header);
-    if (key.len > 0)
-        return key;
-    struct str scheme = str_take(authorization, 7);
-    if (!str_eq_nocase(scheme, STR("Bearer ")))
-        return STR_NONE;
-    key = str_trim(str_skip(authorization, 7));
-    return key.len > 0 ? key : STR_NONE;
 }
 
 static struct auth_entry *slot_of(struct auth_cache *cache, const unsigned char hash[32])
@@ -58,8 +47,8 @@ static void found(struct call *c)
 
 void auth_check(struct call *c, void (*then)(struct call *c))
 {
-    struct str key =
-        auth_key(http_req_header(c->req, "x-api-key"), http_req_header(c->req, "authorization"));
+    struct str key = header_api_key(http_req_header(c->req, "x-api-key"),
+                                    http_req_header(c->req, "authorization"));
     if (!str_some(key)) {
         struct err err;
         err_at(&err, ERR_AUTH, "x-api-key",

@@ -32,7 +32,5 @@ struct call;
 /* Finds the credential of the request, then calls `then` with c->workspace_id set; otherwise
  * answers 401. */
 void auth_check(struct call *c, void (*then)(struct call *c));
-/* The key in X-Api-Key or in Authorization: Bearer; an absent view if neither holds one. */
-struct str auth_key(struct str api_key_header, struct str authorization);
 
 #endif

@@ -1,4 +1,5 @@
 #include "api/api_impl.h"
+#include "api/header.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -117,11 +118,7 @@ void call_write(struct call *c, int (*step)(struct store_tx *, struct call *, st
 
 bool call_has_beta(const struct call *c, const char *name)
 {
-    struct str header = http_req_header(c->req, "anthropic-beta");
-    while (str_some(header))
-        if (str_eqz(str_trim(str_split(&header, ',')), name))
-            return true;
-    return false;
+    return header_lists(http_req_header(c->req, "anthropic-beta"), name);
 }
 
 static int check_beta(struct call *c, struct err *err)
@@ -144,15 +141,6 @@ static int check_workspace(struct call *c, struct err *err)
                   "anthropic-workspace-id: the API key belongs to another workspace");
 }
 
-static bool is_json(struct str type)
-{
-    type = str_trim(
-        str_take(type, str_find_ch(type, ';') < 0 ? type.len : (size_t)str_find_ch(type, ';')));
-    return str_eq_nocase(type, STR("application/json")) ||
-           (type.len > 17 && str_eq_nocase(str_take(type, 12), STR("application/")) &&
-            str_eq_nocase(str_skip(type, type.len - 5), STR("+json")));
-}
-
 static int decode_body(struct call *c, struct err *err)
 {
     struct str text = str_trim(buf_view(&c->body));
@@ -162,7 +150,7 @@ static int decode_body(struct call *c, struct err *err)
         return err_set(err, ERR_INVALID, "The request has no body; send a JSON object");
     }
     struct str type = http_req_header(c->req, "content-type");
-    if (!is_json(type))
+    if (!header_is_json(type))
         return err_at(err, ERR_INVALID, "content-type",
                       "content-type: Input should be application/json, not '" STR_FMT "'",
                       STR_ARG(str_utf8_take(type, 100)));

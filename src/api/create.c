@@ -1,10 +1,9 @@
 /* Requests that create, with or without an Idempotency-Key: with one, the answer is stored in the
  * same transaction as the object, so that a client that lost it gets the same one again. */
 #include "api/api_impl.h"
+#include "api/header.h"
 
 #include "base/clock.h"
-
-enum { KEY_MAX = 255 };
 
 static const int64_t keep_us = INT64_C(24) * 3600 * 1000000;
 
@@ -82,16 +81,14 @@ static void create_done(struct call *c)
 
 void call_create(struct call *c, const struct call_creation *how)
 {
-    struct str key = str_trim(http_req_header(c->req, "idempotency-key"));
+    struct str key;
+    struct err err;
     c->creation = how;
-    if (key.len > KEY_MAX || !str_utf8(key)) {
-        struct err err;
-        err_at(&err, ERR_INVALID, "idempotency-key",
-               "idempotency-key: Input should be text of at most %d bytes", KEY_MAX);
+    if (header_idempotency_key(http_req_header(c->req, "idempotency-key"), &key, &err)) {
         call_fail(c, &err);
         return;
     }
-    if (key.len > 0)
+    if (str_some(key))
         c->idempotency_key = arena_str(&c->arena, key);
     call_write(c, create_step, create_done);
 }

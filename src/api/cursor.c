@@ -1,5 +1,7 @@
 #include "api/cursor.h"
 
+#include "base/id.h"
+
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 void base64url_write(struct buf *out, struct str bytes)
@@ -88,6 +90,8 @@ int cursor_read(struct arena *a, struct str text, enum cursor_list list, bool de
     if (!str_i64(str_split(&rest, ' '), &c.at_us) || !str_some(rest) ||
         !str_i64(str_split(&rest, ' '), &c.number) || !str_some(rest) ||
         !str_i64(str_split(&rest, ' '), &c.inbox) || !str_some(rest))
+        return refuse(err);
+    if (rest.len >= ID_MAX)
         return refuse(err);
     c.id = rest;
     if (c.desc != desc)
