@@ -173,7 +173,9 @@ export function handsOf(world) {
         }
     };
     const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
-    return pids.filter((pid) => pid !== process.pid && pid !== world.server.pid && `${text(`/proc/${pid}/cmdline`)}${text(`/proc/${pid}/mountinfo`)}`.includes(world.server.dir));
+    // By the directory's own name, which is unique: a mount shows its path within its file system only.
+    const name = path.basename(world.server.dir);
+    return pids.filter((pid) => pid !== process.pid && pid !== world.server.pid && `${text(`/proc/${pid}/cmdline`)}${text(`/proc/${pid}/mountinfo`)}`.includes(name));
 }
 
 export async function killHands(world) {

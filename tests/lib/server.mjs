@@ -36,10 +36,11 @@ const text = (file) => {
 };
 
 // Processes that a server started and left behind on purpose (hands, their sandboxes) carry its data
-// directory in their command line or mounts; their children go with them.
+// directory in their command line or mounts (there by its own name only, where its file system is not the
+// root's); their children go with them.
 function leftovers(dir) {
     const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number);
-    const found = new Set(pids.filter((pid) => pid !== process.pid && `${text(`/proc/${pid}/cmdline`)}${text(`/proc/${pid}/mountinfo`)}`.includes(dir)));
+    const found = new Set(pids.filter((pid) => pid !== process.pid && `${text(`/proc/${pid}/cmdline`)}${text(`/proc/${pid}/mountinfo`)}`.includes(path.basename(dir))));
     for (const pid of found) {
         for (const child of text(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean)) found.add(Number(child));
     }
