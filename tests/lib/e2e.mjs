@@ -3,7 +3,7 @@
 import { after, afterEach } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -122,11 +122,16 @@ export async function workspaceFile(world, session, name) {
 }
 
 // A file of this name below a directory: where the server keeps a workspace on disk is its own affair.
+// Directories may vanish while it looks (the server's probe has some of its own): then there is no answer yet.
 function find(dir, name) {
-    if (!existsSync(dir)) return undefined;
-    return readdirSync(dir, { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.name === name)
-        .map((entry) => path.join(entry.parentPath, name))[0];
+    try {
+        return readdirSync(dir, { recursive: true, withFileTypes: true })
+            .filter((entry) => entry.name === name)
+            .map((entry) => path.join(entry.parentPath, name))[0];
+    } catch (error) {
+        if (error.code !== 'ENOENT') throw error;
+        return undefined;
+    }
 }
 
 // Asks until there is an answer; gives up after half a minute. For what happens outside the server, where no
