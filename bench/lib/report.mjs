@@ -21,6 +21,7 @@ export async function rounds(n, parts) {
     const result = {};
     for (const [name, values] of Object.entries(seen)) result[name] = median(values);
     result.paired = (fn) => median(Array.from({ length: n }, (_, i) => fn(Object.fromEntries(Object.entries(seen).map(([name, values]) => [name, values[i]])))));
+    result.least = (name) => Math.min(...seen[name]);
     result.spread = (name) => {
         const values = seen[name];
         return values.length > 1 ? (Math.max(...values) - Math.min(...values)) / (median(values) || 1) : 0;
