@@ -21,6 +21,9 @@
 #include <unistd.h>
 
 enum { FILES_MS = 10 * 60 * 1000, FILES_CPU_SECONDS = 600, FILES_MEMORY_MB = 8192 };
+/* Holes take no disk, but come out as zeros: without a bound a few files of holes would fill the
+ * server's disk. Trees may come out larger than the disk limit, but not by more than this. */
+enum { FILES_SPARSE = 2 };
 enum { FD_IN, FD_OUT, FD_ERR, FD_ARGS, FD_SECCOMP, FILES_FDS };
 enum { FILES_IMPORT = -1 }; /* beside enum workspace_what */
 
@@ -139,6 +142,7 @@ static int build(struct workspace_job *j, struct err *err)
                    {j->paths.base, "/base.git", import}},
         .nmounts = j->has_base ? 3 : 2,
         .command = tar ? tar_command : shell,
+        .file_mb = FILES_SPARSE * h->limits.disk_mb,
         .cpu_seconds = FILES_CPU_SECONDS,
         .memory_mb = FILES_MEMORY_MB,
         .args_fd = FD_ARGS,
@@ -288,23 +292,31 @@ static void clean_up(struct workspace_job *j)
 
 /* ---- the program ---- */
 
+static int program_failed(struct workspace_job *j, int code)
+{
+    const char *what = j->what == FILES_IMPORT ? "imported" : "read";
+    if (code == 128 + SIGXFSZ) /* as shells and bubblewrap say it */
+        return err_set(&j->err, ERR_UNAVAILABLE,
+                       "the workspace could not be %s: it came out larger than %" PRId64 " MB",
+                       what, FILES_SPARSE * j->s->host.limits.disk_mb);
+    if (j->timed_out)
+        return err_set(&j->err, ERR_TIMEOUT, "the workspace could not be %s: it took too long",
+                       what);
+    char said[200];
+    ssize_t n = pread(j->errors, said, sizeof said, 0);
+    struct str text = str_trim(str_n(said, n > 0 ? (size_t)n : 0));
+    return err_set(&j->err, ERR_UNAVAILABLE, "the workspace could not be %s: " STR_FMT, what,
+                   STR_ARG(text.len ? text : STR("the program was killed")));
+}
+
 static void on_exit_of_program(struct loop_child *c, int status)
 {
     struct workspace_job *j = CONTAINER_OF(c, struct workspace_job, child);
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     bool tar = j->what == WORKSPACE_TAR || j->what == WORKSPACE_OUTPUTS;
     /* tar says 1 when a file changed while it was read: the agent may be at work. */
-    if (code != 0 && !(tar && code == 1)) {
-        char said[200];
-        ssize_t n = pread(j->errors, said, sizeof said, 0);
-        struct str text = str_trim(str_n(said, n > 0 ? (size_t)n : 0));
-        err_set(&j->err, j->timed_out ? ERR_TIMEOUT : ERR_UNAVAILABLE,
-                "the workspace could not be %s: " STR_FMT,
-                j->what == FILES_IMPORT ? "imported" : "read",
-                STR_ARG(j->timed_out ? STR("it took too long")
-                        : text.len   ? text
-                                     : STR("the program was killed")));
-    }
+    if (code != 0 && !(tar && code == 1))
+        program_failed(j, code);
     clean_up(j);
 }
 

@@ -358,6 +358,21 @@ static void jobs_of_one_session_wait_for_each_other(void **state)
     buf_fini(&list);
 }
 
+static void holes_do_not_fill_the_servers_disk(void **state)
+{
+    (void)state;
+    NEEDS_SANDBOX();
+    inside("sesn_h", "cd /mnt/session/outputs; truncate -s 40M fits; cd; cd /workspace; "
+                     "truncate -s 1G hole");
+    AUTO_BUF struct buf out = BUF_INIT(256 << 20);
+    struct err err;
+    assert_int_equal(read_workspace(&f, "sesn_h", WORKSPACE_TAR, "", &out, &err), ERR_UNAVAILABLE);
+    assert_true(str_find(str_z(err.msg), STR("larger than 128 MB")) > 0);
+    buf_clear(&out);
+    assert_int_equal(read_workspace(&f, "sesn_h", WORKSPACE_OUTPUTS, "", &out, &err), 0);
+    assert_true(out.len > 40 << 20);
+}
+
 int main(int argc, char **argv)
 {
     fixture_hand = argc > 1 ? argv[1] : "hand";
@@ -374,6 +389,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(directories_and_files_are_listed_and_read),
         cmocka_unit_test(outputs_come_out),
         cmocka_unit_test(jobs_of_one_session_wait_for_each_other),
+        cmocka_unit_test(holes_do_not_fill_the_servers_disk),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
 }
