@@ -118,6 +118,17 @@ static void become(const char *id)
         die("cannot become user", id);
 }
 
+/* bubblewrap stays in the sandbox as its first process where the program is not that itself, and
+ * /proc shows what a process was started with: the server's keys must not be among it. */
+static void keep_only_path(void)
+{
+    static char *only[2];
+    for (char **e = environ; *e; e++)
+        if (str_starts(str_z(*e), STR("PATH=")))
+            only[0] = *e;
+    environ = only;
+}
+
 int launch_main(int argc, char **argv)
 {
     enum { STAGED = 16 };
@@ -154,6 +165,7 @@ int launch_main(int argc, char **argv)
         put_on_stage(stage, &staged[k]);
     if (uid)
         become(uid);
+    keep_only_path();
     execvp(argv[i + 1], argv + i + 1);
     die("cannot execute", argv[i + 1]);
 }

@@ -373,6 +373,18 @@ static void holes_do_not_fill_the_servers_disk(void **state)
     assert_true(out.len > 40 << 20);
 }
 
+static void what_starts_sandboxes_hands_on_no_environment(void **state)
+{
+    (void)state;
+    char command[PATH_MAX + 640], hand[PATH_MAX];
+    assert_non_null(realpath(f.cfg.hand, hand));
+    snprintf(command, sizeof command,
+             "OSTLER_TEST_SECRET=hidden '%s' --launch -- env >'%s/env' && "
+             "grep -q '^PATH=' '%s/env' && [ $(wc -l <'%s/env') = 1 ]",
+             hand, f.dir, f.dir, f.dir);
+    assert_int_equal(sh(command), 0);
+}
+
 int main(int argc, char **argv)
 {
     fixture_hand = argc > 1 ? argv[1] : "hand";
@@ -390,6 +402,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(outputs_come_out),
         cmocka_unit_test(jobs_of_one_session_wait_for_each_other),
         cmocka_unit_test(holes_do_not_fill_the_servers_disk),
+        cmocka_unit_test(what_starts_sandboxes_hands_on_no_environment),
     };
     return cmocka_run_group_tests(tests, open_shared, close_shared);
 }
