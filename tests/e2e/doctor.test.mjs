@@ -7,7 +7,7 @@ import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, readFileSync
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import path from 'node:path';
-import { binary, build, freePort } from '../lib/server.mjs';
+import { binary, build, freePort, root } from '../lib/server.mjs';
 import { useServer } from '../lib/harness.mjs';
 import { eventually, remove, scratch } from '../lib/e2e.mjs';
 
@@ -132,6 +132,19 @@ describe('a host that works', () => {
         for (const name of names) assert.match(stdout, new RegExp(`^(ok  |warn|FAIL)  ${name.replaceAll('.', '\\.')} `, 'm'));
         assert.match(stdout, /\n\d+ ok, \d+ warn, \d+ FAIL\. /);
         assert.ok(!stdout.includes('\x1b'));
+    });
+
+    test('checks and facts are those of docs/operations.md', () => {
+        const guide = readFileSync(path.join(root, 'docs/operations.md'), 'utf8');
+        const rows = new Map();
+        for (const [, names, facts] of guide.matchAll(/^\| (`[a-z`., A-Z]+`) \| .* \| ((?:`\w+`(?:, )?)+) \|$/gm)) {
+            for (const [, name] of names.matchAll(/`([^`]+)`/g)) rows.set(name, [...facts.matchAll(/`(\w+)`/g)].map((m) => m[1]));
+        }
+        for (const c of doctor(['--data', path.join(dir, 'documented')]).json.checks) {
+            const facts = rows.get(c.name.replace(/^provider\..*/, 'provider.NAME'));
+            assert.ok(facts, `${c.name} is not documented`);
+            for (const key of Object.keys(c.facts)) assert.ok(facts.includes(key), `${c.name}: ${key} is not documented`);
+        }
     });
 
     test('every check that is not ok says what to do', () => {
