@@ -116,6 +116,30 @@ static int receive_session(struct actor *a, struct err *err)
     return rc;
 }
 
+static void load_submit(struct actor *a)
+{
+    struct engine *e = a->engine;
+    struct load *l = &a->load;
+    e->jobs++;
+    (l->take ? e->cfg.store.write : e->cfg.store.read)(e->cfg.store.self, &l->job);
+}
+
+static void load_again(void *arg)
+{
+    struct actor *a = arg;
+    a->again = NULL;
+    load_submit(a);
+}
+
+static void refuse_ops(struct actor *a, const struct err *err)
+{
+    list_for_each_safe (it, &a->mail) {
+        struct mail *m = LIST_ENTRY(it, struct mail, link);
+        if (m->kind == MAIL_OP)
+            op_answer(m, NULL, err);
+    }
+}
+
 static void load_done(struct store_job *job, const struct err *err)
 {
     struct load *l = CONTAINER_OF(job, struct load, job);
@@ -126,6 +150,12 @@ static void load_done(struct store_job *job, const struct err *err)
         engine_job_done(e);
         return;
     }
+    if (why.code && actor_retry(a, &why, load_again)) {
+        refuse_ops(a, &why);
+        engine_job_done(e);
+        return;
+    }
+    a->store_failures = 0;
     if (why.code == 0 && l->whole)
         (void)receive_session(a, &why);
     if (why.code == 0)
@@ -141,7 +171,6 @@ static void load_done(struct store_job *job, const struct err *err)
 
 static void load_start(struct actor *a, bool whole, bool take)
 {
-    struct engine *e = a->engine;
     struct load *l = &a->load;
     l->actor = a;
     l->whole = whole;
@@ -151,8 +180,7 @@ static void load_start(struct actor *a, bool whole, bool take)
     l->job.done = load_done;
     a->state = whole ? ACTOR_LOADING : ACTOR_READING;
     a->woken = false;
-    e->jobs++;
-    (take ? e->cfg.store.write : e->cfg.store.read)(e->cfg.store.self, &l->job);
+    load_submit(a);
 }
 
 struct actor *actor_get(struct engine *e, struct str session_id, bool take)
@@ -176,16 +204,30 @@ struct actor *actor_get(struct engine *e, struct str session_id, bool take)
     return a;
 }
 
+bool actor_retry(struct actor *a, const struct err *err, void (*again)(void *arg))
+{
+    enum { MIN_MS = 200, MAX_MS = 5000, DOUBLINGS = 5 };
+    struct engine *e = a->engine;
+    if (err->code != ERR_IO && err->code != ERR_NO_SPACE && err->code != ERR_READ_ONLY &&
+        err->code != ERR_OVERLOADED && err->code != ERR_UNAVAILABLE)
+        return false;
+    if (a->store_failures == 0)
+        log_line(LOG_ERROR, "the store fails; trying again until it works", "session",
+                 a->session_id.z, "error", err->msg, NULL);
+    int64_t delay_ms = (int64_t)MIN_MS
+                       << (a->store_failures < DOUBLINGS ? a->store_failures : DOUBLINGS);
+    a->store_failures++;
+    a->again =
+        e->cfg.clock.start(e->cfg.clock.self, delay_ms < MAX_MS ? delay_ms : MAX_MS, again, a);
+    return true;
+}
+
 void actor_give_up(struct actor *a, const struct err *err)
 {
     if (err->code != ERR_NOT_FOUND)
         log_line(LOG_ERROR, "cannot work on a session", "session", a->session_id.z, "error",
                  err->msg, NULL);
-    list_for_each_safe (it, &a->mail) {
-        struct mail *m = LIST_ENTRY(it, struct mail, link);
-        if (m->kind == MAIL_OP)
-            op_answer(m, NULL, err);
-    }
+    refuse_ops(a, err);
     actor_free(a);
 }
 

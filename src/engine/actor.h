@@ -80,8 +80,9 @@ struct actor {
     struct commit commit;
     struct model_request request; /* of the call in flight: the model layer reads it */
     struct model_call *call;
-    struct port_timer *timer;
-    unsigned commit_failures;
+    struct port_timer *timer; /* of the turn: the next attempt at the model */
+    struct port_timer *again; /* the store job that failed goes out once more */
+    unsigned store_failures;  /* in a row */
 };
 
 struct engine {
@@ -103,6 +104,9 @@ void actor_free(struct actor *a);
 struct mail *mail_new(enum mail_kind kind);
 void mail_free(struct mail *m);
 void actor_post(struct actor *a, struct mail *m);
+/* For trouble of the machine, which passes: `again` runs after a while, longer each time. False for
+ * anything else (fenced, deleted, a defect): that would fail for ever. */
+bool actor_retry(struct actor *a, const struct err *err, void (*again)(void *arg));
 /* The session cannot be worked on: answers its operations with `err` and lets go of it. */
 void actor_give_up(struct actor *a, const struct err *err);
 
@@ -115,7 +119,8 @@ void engine_job_done(struct engine *e);
 
 /* effects.c: what happens after a commit */
 void effects_start(struct actor *a);
-void effects_stop(struct actor *a); /* cancels the model call and the timer */
+void effects_stop(struct actor *a); /* cancels the model call and the timers */
+void effects_cancel_model(struct actor *a);
 void effects_free_runs(struct engine *e);
 
 /* ops.c */

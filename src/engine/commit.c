@@ -1,11 +1,5 @@
 #include "engine/actor.h"
 
-#include "base/log.h"
-
-#include <stdio.h>
-
-enum { RETRY_MIN_MS = 200, RETRY_MAX_MS = 5000 };
-
 void commit_begin(struct actor *a)
 {
     struct commit *c = &a->commit;
@@ -53,33 +47,19 @@ static int commit_fn(struct store_tx *tx, struct store_job *job, struct err *err
     return rc;
 }
 
+/* The disk was full, say. Nothing of the step has left this process: it is tried again, as it is.
+ */
 static void send_again(void *arg)
 {
     struct actor *a = arg;
-    a->timer = NULL;
+    a->again = NULL;
     a->engine->jobs++;
     a->engine->cfg.store.write(a->engine->cfg.store.self, &a->commit.job);
-}
-
-/* The disk is full, say. Nothing of the step has left this process: it is tried again, as it is. */
-static void retry(struct actor *a, const struct err *err)
-{
-    struct engine *e = a->engine;
-    if (a->commit_failures++ == 0)
-        log_line(LOG_ERROR, "cannot commit; trying again until it works", "session",
-                 a->session_id.z, "error", err->msg, NULL);
-    int64_t delay_ms = (int64_t)RETRY_MIN_MS << (a->commit_failures < 6 ? a->commit_failures : 6);
-    if (delay_ms > RETRY_MAX_MS)
-        delay_ms = RETRY_MAX_MS;
-    if (a->timer)
-        e->cfg.clock.cancel(e->cfg.clock.self, a->timer);
-    a->timer = e->cfg.clock.start(e->cfg.clock.self, delay_ms, send_again, a);
 }
 
 static void remember(struct actor *a)
 {
     struct commit *c = &a->commit;
-    a->commit_failures = 0;
     a->row.last_seq = a->turn.last_seq;
     a->row.last_processed_us = a->turn.last_us;
     if (c->append.set_status) {
@@ -135,19 +115,14 @@ static void finish(struct actor *a)
     actor_tick(a);
 }
 
-/* Troubles of the machine pass; anything else (fenced, deleted, a defect) would fail for ever. */
-static bool passes(int code)
-{
-    return code == ERR_IO || code == ERR_NO_SPACE || code == ERR_READ_ONLY ||
-           code == ERR_OVERLOADED || code == ERR_UNAVAILABLE;
-}
-
 static void commit_done(struct store_job *job, const struct err *err)
 {
     struct commit *c = CONTAINER_OF(job, struct commit, job);
     struct actor *a = c->actor;
     struct engine *e = a->engine;
     if (e->closing) {
+        if (err->code == 0 && !c->mark_sandbox && !c->delete_row)
+            remember(a); /* what the operation's answer shows */
         if (c->op) {
             struct err closing = {.code = ERR_UNAVAILABLE, .msg = "the server is shutting down"};
             op_answer(TAKE_PTR(c->op), err->code == 0 && !c->delete_row ? &a->row : NULL,
@@ -156,13 +131,12 @@ static void commit_done(struct store_job *job, const struct err *err)
         engine_job_done(e);
         return;
     }
-    if (err->code && !passes(err->code)) {
+    if (err->code && !actor_retry(a, err, send_again)) {
         if (c->op)
             op_answer(TAKE_PTR(c->op), NULL, err);
         actor_give_up(a, err);
-    } else if (err->code) {
-        retry(a, err);
-    } else {
+    } else if (err->code == 0) {
+        a->store_failures = 0;
         if (!c->mark_sandbox) {
             remember(a);
             hub_publish(e->hub, id_str(&a->session_id), c->step.events, c->step.nevents);
@@ -245,5 +219,9 @@ void commit_submit(struct actor *a)
         .updated_us = c->step.now_us,
     };
     list_taken(c);
+    /* Before its interrupt is durable: an answer that came meanwhile would be taken for that of the
+     * next request, and the conversation that the request reads has moved on already. */
+    if (c->step.cancel_model)
+        effects_cancel_model(a);
     submit(a);
 }

@@ -128,7 +128,18 @@ struct tool_run {
     struct list link;
     struct engine *engine;
     struct id session_id, tool_use_id;
+    bool closed; /* the log says that the call was interrupted: nobody waits for its result */
 };
+
+static struct tool_run *find_run(struct engine *e, struct str tool_use_id)
+{
+    list_for_each (it, &e->runs) {
+        struct tool_run *run = LIST_ENTRY(it, struct tool_run, link);
+        if (str_eq(id_str(&run->tool_use_id), tool_use_id))
+            return run;
+    }
+    return NULL;
+}
 
 /* Once for each call that its sandbox did not run to the end. What the agent or its client wanted
  * so is no trouble of the operator's. */
@@ -150,9 +161,11 @@ static void on_tool_done(void *arg, const struct tool_outcome *o)
     struct actor *a = map_get(&e->actors, id_str(&run->session_id));
     if (o->failure_reason)
         count_failure(run, o->failure_reason);
-    if (!a && !e->closing)
+    /* Of a session that was given up the log still holds the call open: whoever takes it up asks
+     * the hand for the result, which must be there then. */
+    if (!a && run->closed && !e->closing)
         e->cfg.sandbox.ack(e->cfg.sandbox.self, id_str(&run->session_id),
-                           id_str(&run->tool_use_id)); /* interrupted: nobody waits for it */
+                           id_str(&run->tool_use_id));
     if (a && !e->closing) {
         struct mail *m = mail_new(MAIL_TOOL_DONE);
         m->tool_use_id = run->tool_use_id;
@@ -174,6 +187,9 @@ void effects_free_runs(struct engine *e)
 static void run_call(struct actor *a, struct turn_call *c)
 {
     struct engine *e = a->engine;
+    c->sent = true;
+    if (find_run(e, id_str(&c->id)))
+        return; /* started before this process let go of the session: its result is on the way */
     struct tool_run *run = mem_zalloc(sizeof *run);
     *run = (struct tool_run){.engine = e, .session_id = a->session_id, .tool_use_id = c->id};
     list_push(&e->runs, &run->link);
@@ -186,7 +202,6 @@ static void run_call(struct actor *a, struct turn_call *c)
         .first_dispatch = !c->recovered,
         .sandbox_existed = c->recovered ? a->sandbox_at_load : a->row.has_sandbox,
     };
-    c->sent = true;
     e->stats.tool_calls += !c->recovered;
     e->cfg.sandbox.run(e->cfg.sandbox.self, &call, on_tool_done, run);
 }
@@ -209,24 +224,30 @@ static void on_timer(void *arg)
     actor_post(a, mail_new(MAIL_TIMER));
 }
 
-static void stop_timer(struct actor *a)
+static void stop_timer(struct actor *a, struct port_timer **timer)
 {
     struct engine *e = a->engine;
-    if (a->timer)
-        e->cfg.clock.cancel(e->cfg.clock.self, TAKE_PTR(a->timer));
+    if (*timer)
+        e->cfg.clock.cancel(e->cfg.clock.self, TAKE_PTR(*timer));
+}
+
+static void cancel_call(struct actor *a, const struct id *id)
+{
+    struct engine *e = a->engine;
+    struct tool_run *run = find_run(e, id_str(id));
+    if (run)
+        run->closed = true;
+    e->cfg.sandbox.cancel(e->cfg.sandbox.self, id_str(&a->session_id), id_str(id));
 }
 
 void effects_start(struct actor *a)
 {
     struct engine *e = a->engine;
     struct turn_step *s = &a->commit.step;
-    if (s->cancel_model && a->call)
-        e->cfg.model.cancel(e->cfg.model.self, TAKE_PTR(a->call));
     for (size_t i = 0; i < s->ncancel_calls; i++)
-        e->cfg.sandbox.cancel(e->cfg.sandbox.self, id_str(&a->session_id),
-                              id_str(&s->cancel_calls[i]));
+        cancel_call(a, &s->cancel_calls[i]);
     if (turn_phase(&a->turn) != TURN_BACKOFF)
-        stop_timer(a);
+        stop_timer(a, &a->timer);
     if (s->sleep_ms > 0 && turn_phase(&a->turn) == TURN_BACKOFF)
         a->timer = e->cfg.clock.start(e->cfg.clock.self, s->sleep_ms, on_timer, a);
     if (s->start_model && turn_phase(&a->turn) == TURN_MODEL)
@@ -234,10 +255,16 @@ void effects_start(struct actor *a)
     run_calls(a);
 }
 
-void effects_stop(struct actor *a)
+void effects_cancel_model(struct actor *a)
 {
     struct engine *e = a->engine;
     if (a->call)
         e->cfg.model.cancel(e->cfg.model.self, TAKE_PTR(a->call));
-    stop_timer(a);
+}
+
+void effects_stop(struct actor *a)
+{
+    effects_cancel_model(a);
+    stop_timer(a, &a->timer);
+    stop_timer(a, &a->again);
 }

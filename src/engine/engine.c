@@ -120,7 +120,10 @@ void engine_close(struct engine *e, void (*done)(void *arg), void *arg)
     size_t at = 0;
     struct actor *a;
     while ((a = map_next(&e->actors, &at, NULL))) {
+        bool waits = a->again != NULL; /* no job in flight would answer it */
         effects_stop(a);
+        if (waits && a->commit.op)
+            op_answer(TAKE_PTR(a->commit.op), NULL, &closing);
         list_for_each_safe (it, &a->mail) {
             struct mail *m = LIST_ENTRY(it, struct mail, link);
             if (m->kind == MAIL_OP)

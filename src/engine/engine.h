@@ -50,7 +50,8 @@ void engine_wake(struct engine *e, struct str session_id);
 
 /* ---- operations on a session that append to its log ----
  * Each runs as one commit; `done` on the loop, with the row as it is afterwards (err->code 0) or
- * the reason. The row's views are valid during the call. */
+ * the reason; it may come from inside the call that asks. The row's views are valid during `done`.
+ */
 struct engine_op {
     void (*done)(struct engine_op *op, const struct session_row *row, const struct err *err);
 };

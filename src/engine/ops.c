@@ -140,9 +140,13 @@ bool op_apply(struct actor *a, struct mail *m)
 
 static void post_op(struct engine *e, struct str ws, struct str id, struct mail *m)
 {
+    static const struct err closing = {.code = ERR_UNAVAILABLE,
+                                       .msg = "the server is shutting down"};
     m->workspace_id = id_from(ws);
-    struct actor *a = actor_get(e, id, false);
-    actor_post(a, m); /* a new actor is still loading: never answers from inside this call */
+    if (e->closing)
+        op_answer(m, NULL, &closing);
+    else
+        actor_post(actor_get(e, id, false), m);
 }
 
 static struct mail *new_op(enum op_kind kind, struct engine_op *op)

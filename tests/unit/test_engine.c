@@ -43,9 +43,13 @@ struct rig {
     int requests, model_cancels;
     struct fake_run runs[16];
     int nruns, acks, tool_cancels, idles, destroys;
-    void (*timer_fn)(void *arg);
-    void *timer_arg;
+    struct fake_timer {
+        void (*fn)(void *arg);
+        void *arg;
+    } timers[8];     /* fn NULL: free */
     int fail_writes; /* the next writes end with NO_SPACE */
+    int fail_reads;  /* the next reads of the engine end with OVERLOADED */
+    int writes;      /* of the engine */
     bool closed, started;
 };
 
@@ -118,15 +122,41 @@ static struct port_timer *fake_timer(void *self, int64_t delay_ms, void (*fn)(vo
 {
     struct rig *r = self;
     assert_true(delay_ms > 0);
-    r->timer_fn = fn;
-    r->timer_arg = arg;
-    return (struct port_timer *)r;
+    struct fake_timer *t = r->timers;
+    while (t->fn)
+        t++;
+    assert_true(t < r->timers + COUNT_OF(r->timers));
+    *t = (struct fake_timer){fn, arg};
+    return (struct port_timer *)t;
 }
 
 static void fake_timer_cancel(void *self, struct port_timer *t)
 {
-    (void)t;
-    ((struct rig *)self)->timer_fn = NULL;
+    (void)self;
+    ((struct fake_timer *)t)->fn = NULL;
+}
+
+static int timers(const struct rig *r)
+{
+    int n = 0;
+    for (size_t i = 0; i < COUNT_OF(r->timers); i++)
+        n += r->timers[i].fn != NULL;
+    return n;
+}
+
+static bool has_timer(struct rig *r)
+{
+    return timers(r) > 0;
+}
+
+/* The newest of `timers` goes off. */
+static void fire(struct rig *r)
+{
+    size_t i = COUNT_OF(r->timers);
+    while (!r->timers[--i].fn)
+        assert_true(i > 0);
+    void (*fn)(void *) = TAKE_PTR(r->timers[i].fn);
+    fn(r->timers[i].arg);
 }
 
 static void real_fill(void *self, void *p, size_t n)
@@ -148,6 +178,7 @@ static void failing_write(void *self, struct store_job *job)
 {
     struct rig *r = self;
     struct store_port p = store_port(r->store);
+    r->writes++;
     if (r->fail_writes > 0) {
         r->fail_writes--;
         failed_fn = job->fn;
@@ -156,9 +187,22 @@ static void failing_write(void *self, struct store_job *job)
     p.write(p.self, job);
 }
 
-static void plain_read(void *self, struct store_job *job)
+static int overloaded(struct store_tx *tx, struct store_job *job, struct err *err)
 {
-    struct store_port p = store_port(((struct rig *)self)->store);
+    (void)tx;
+    job->fn = failed_fn;
+    return err_set(err, ERR_OVERLOADED, "too many jobs are waiting");
+}
+
+static void failing_read(void *self, struct store_job *job)
+{
+    struct rig *r = self;
+    struct store_port p = store_port(r->store);
+    if (r->fail_reads > 0) {
+        r->fail_reads--;
+        failed_fn = job->fn;
+        job->fn = overloaded;
+    }
     p.read(p.self, job);
 }
 
@@ -259,7 +303,7 @@ static bool is_started(struct rig *r)
 static void start_engine(struct rig *r)
 {
     struct engine_config cfg = {
-        .store = {r, plain_read, failing_write},
+        .store = {r, failing_read, failing_write},
         .clock = {r, real_time, fake_timer, fake_timer_cancel},
         .rand = {r, real_fill},
         .model = {r, fake_start, fake_cancel},
@@ -519,11 +563,9 @@ static void a_full_disk_delays_a_commit_and_loses_nothing(void **state)
     until(r, has_request);
     r->fail_writes = 1;
     answer_text(r, "hi");
-    while (!r->timer_fn)
-        uv_run(loop_uv(r->loop), UV_RUN_ONCE);
+    until(r, has_timer);
     expect_log(r, RUN " user.message span.model_request_start");
-    void (*fire)(void *) = TAKE_PTR(r->timer_fn);
-    fire(r->timer_arg);
+    fire(r);
     until(r, at_rest);
     expect_log(r, TURN);
 }
@@ -570,12 +612,10 @@ static void a_failed_request_is_tried_again_after_its_timer(void **state)
     until(r, has_request);
     struct model_failure f = {.kind = MODEL_ERR_OVERLOADED, .message = "busy"};
     r->cb->failed(TAKE_PTR(r->cb_arg), &f);
-    while (!r->timer_fn)
-        uv_run(loop_uv(r->loop), UV_RUN_ONCE);
+    until(r, has_timer);
     in_store(r, read_log);
     assert_int_equal(head.status, SESSION_RESCHEDULING);
-    void (*fire)(void *) = TAKE_PTR(r->timer_fn);
-    fire(r->timer_arg);
+    fire(r);
     until(r, has_request);
     answer_text(r, "hi");
     until(r, at_rest);
@@ -745,6 +785,169 @@ static void subscribers_get_events_in_order_and_previews_on_request(void **state
     assert_int_equal(hub_subscribers(hub), 0);
 }
 
+/* ---- troubles of the store ---- */
+
+static bool has_written(struct rig *r)
+{
+    return r->writes > 0;
+}
+
+static void an_answer_that_comes_while_its_interrupt_is_committed_is_not_taken(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    in_store(r, add_interrupt);
+    in_store(r, add_message);
+    r->writes = 0;
+    engine_wake(r->engine, id_str(&r->session));
+    until(r, has_written);
+    if (r->cb_arg)
+        answer_text(r, "too late");
+    until(r, has_request);
+    assert_int_equal(r->model_cancels, 1);
+    assert_int_equal(r->requests, 2);
+    answer_text(r, "hi");
+    until(r, at_rest);
+    expect_log(r, RUN " user.message span.model_request_start span.model_request_end"
+                      " user.interrupt " IDLE " " TURN);
+}
+
+static void a_session_that_cannot_be_read_for_a_while_is_read_later(void **state)
+{
+    struct rig *r = *state;
+    in_store(r, add_message);
+    r->fail_reads = 1;
+    engine_wake(r->engine, id_str(&r->session));
+    struct waiting_op w = {.op.done = op_done, .code = 1};
+    engine_session_archive(r->engine, id_str(&r->ws), id_str(&r->session), &w.op);
+    until(r, has_timer);
+    assert_int_equal(w.code, ERR_OVERLOADED); /* a client is told at once */
+    fire(r);
+    until(r, has_request);
+    answer_text(r, "hi");
+    until(r, at_rest);
+    expect_log(r, TURN);
+}
+
+static void an_inbox_that_cannot_be_read_for_a_while_disturbs_no_running_call(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    answer_bash(r);
+    until(r, has_run);
+    r->fail_reads = 1;
+    say(r);
+    until(r, has_timer);
+    finish_run(r, "ok");
+    assert_int_equal(r->acks, 0);
+    fire(r);
+    until(r, has_request);
+    assert_int_equal(r->acks, 1);
+    assert_int_equal(r->nruns, 1);
+    answer_text(r, "done");
+    until(r, at_rest);
+    assert_non_null(strstr(r->messages, "\"ok\""));
+}
+
+/* The title's update meets the fence: this process lets go of the session. */
+static void lose_session(struct rig *r)
+{
+    struct waiting_op w = {.op.done = op_done, .code = 1};
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 1 << 16);
+    const struct json *title;
+    struct err err;
+    assert_int_equal(json_parse(&a, STR("\"t\""), 0, &title, &err), 0);
+    in_store(r, steal);
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), title, NULL, &w.op);
+    wait_op(r, &w);
+    assert_int_equal(w.code, ERR_FENCED);
+    assert_true(at_rest(r));
+}
+
+static void a_result_of_a_session_that_was_lost_is_not_acknowledged(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    answer_bash(r);
+    until(r, has_run);
+    lose_session(r);
+    finish_run(r, "the new owner asks for it");
+    assert_int_equal(r->acks, 0);
+}
+
+static void a_call_in_flight_is_not_dispatched_again_when_its_session_is_taken_up(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    answer_bash(r);
+    until(r, has_run);
+    lose_session(r);
+    struct waiting_op w = {.op.done = op_done, .code = 1};
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), NULL, NULL, &w.op);
+    wait_op(r, &w); /* loaded again */
+    assert_int_equal(w.code, 0);
+    assert_int_equal(r->nruns, 1);
+    finish_run(r, "ok");
+    until(r, has_request);
+    assert_int_equal(r->acks, 1);
+    assert_non_null(strstr(r->messages, "\"ok\""));
+}
+
+static void a_commit_that_fails_does_not_forget_the_next_attempt_at_the_model(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    struct model_failure f = {.kind = MODEL_ERR_OVERLOADED, .message = "busy"};
+    r->cb->failed(TAKE_PTR(r->cb_arg), &f);
+    until(r, has_timer);
+    struct waiting_op w = {.op.done = op_done, .code = 1};
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 1 << 16);
+    const struct json *title;
+    struct err err;
+    assert_int_equal(json_parse(&a, STR("\"t\""), 0, &title, &err), 0);
+    r->fail_writes = 1;
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), title, NULL, &w.op);
+    while (r->fail_writes || timers(r) != 2)
+        uv_run(loop_uv(r->loop), UV_RUN_ONCE);
+    fire(r);
+    wait_op(r, &w);
+    assert_int_equal(w.code, 0);
+    assert_int_equal(timers(r), 1);
+    fire(r);
+    until(r, has_request);
+    answer_text(r, "hi");
+    until(r, at_rest);
+}
+
+static void closing_answers_an_operation_whose_commit_waits_for_its_next_attempt(void **state)
+{
+    struct rig *r = *state;
+    struct waiting_op w = {.op.done = op_done, .code = 1};
+    r->fail_writes = 1;
+    engine_session_archive(r->engine, id_str(&r->ws), id_str(&r->session), &w.op);
+    until(r, has_timer);
+    stop_engine(r);
+    assert_int_equal(w.code, ERR_UNAVAILABLE);
+}
+
+static void an_operation_after_closing_is_refused(void **state)
+{
+    struct rig *r = *state;
+    engine_close(r->engine, on_closed, r);
+    until(r, is_closed);
+    struct waiting_op w = {.op.done = op_done, .code = 1};
+    engine_session_archive(r->engine, id_str(&r->ws), id_str(&r->session), &w.op);
+    assert_int_equal(w.code, ERR_UNAVAILABLE);
+    engine_free(TAKE_PTR(r->engine));
+}
+
 int main(void)
 {
     alarm(120); /* a lost wake-up must not hang the suite */
@@ -767,6 +970,14 @@ int main(void)
         T(archiving_terminates_once_and_stays),
         T(deleting_tells_the_streams_and_leaves_nothing),
         T(subscribers_get_events_in_order_and_previews_on_request),
+        T(an_answer_that_comes_while_its_interrupt_is_committed_is_not_taken),
+        T(a_session_that_cannot_be_read_for_a_while_is_read_later),
+        T(an_inbox_that_cannot_be_read_for_a_while_disturbs_no_running_call),
+        T(a_result_of_a_session_that_was_lost_is_not_acknowledged),
+        T(a_call_in_flight_is_not_dispatched_again_when_its_session_is_taken_up),
+        T(a_commit_that_fails_does_not_forget_the_next_attempt_at_the_model),
+        T(closing_answers_an_operation_whose_commit_waits_for_its_next_attempt),
+        T(an_operation_after_closing_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
