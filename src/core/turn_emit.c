@@ -279,7 +279,9 @@ void emit_input(struct turn *t, struct turn_step *s, struct turn_input *in)
     e.seq = t->last_seq + 1;
     e.processed_us = stamp(t, s);
     e.body = fill_processed_at(s->arena, in->event.body, e.processed_us);
-    if (!str_some(e.body))
+    if (s->arena->failed)
+        fail(s, ERR_LIMIT, "event too large");
+    else if (!str_some(e.body))
         fail(s, ERR_CORRUPT, "inbox event without its processed_at");
     list_remove(&in->link);
     list_push(s->taken, &in->link);
