@@ -96,7 +96,7 @@ int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
         buf_str(&p->messages, e->transcript);
     }
     if (!speaks_to_model(e->type))
-        return buf_ok(&p->messages) ? 0 : err_set(err, ERR_LIMIT, "conversation too long");
+        return 0;
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
     const struct json *body;
@@ -113,7 +113,7 @@ int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
         put_tool_result(p, json_get_str(body, "custom_tool_use_id"), body);
     else
         put_tool_use(p, e, body);
-    return buf_ok(&p->messages) ? 0 : err_set(err, ERR_LIMIT, "conversation too long");
+    return 0;
 }
 
 int prompt_messages(struct prompt *p, struct str *out, struct err *err)
@@ -126,7 +126,8 @@ int prompt_messages(struct prompt *p, struct str *out, struct err *err)
     size_t len = p->messages.len;
     buf_z(&p->messages, "]}]");
     if (!buf_ok(&p->messages))
-        return err_set(err, ERR_TOO_LARGE, "conversation too long");
+        return err_set(err, ERR_TOO_LARGE,
+                       "The conversation is longer than this server sends to a model.");
     *out = buf_view(&p->messages);
     p->messages.len = len;
     return 0;

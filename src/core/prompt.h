@@ -21,7 +21,7 @@ struct prompt {
 void prompt_init(struct prompt *p, size_t max_bytes);
 void prompt_fini(struct prompt *p);
 /* Adds what the event means to the model; most types mean nothing. PARSE for a body that is
- * damaged. */
+ * damaged. What does not fit is told by prompt_messages(): the log goes on. */
 int prompt_fold(struct prompt *p, const struct event *e, struct err *err) MUST_USE;
 /* The complete JSON array. Valid until the next call on the prompt. TOO_LARGE past the bound. */
 int prompt_messages(struct prompt *p, struct str *out, struct err *err) MUST_USE;

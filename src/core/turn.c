@@ -113,7 +113,7 @@ static int fold_request_end(struct turn *t, const struct json *body, struct err 
     if (!json_is_true(json_get(body, "is_error"))) {
         t->attempts = 0;
         t->requests++;
-        t->rounds += t->ncalls > 0;
+        t->rounds++;
     }
     return move(t, TURN_TOOLS, err);
 }

@@ -79,7 +79,7 @@ struct turn {
     size_t nblocks, blocks_cap;
     struct id request_start; /* the open span */
     unsigned attempts;       /* failed attempts at the present request */
-    unsigned rounds;         /* tool rounds of the present turn */
+    unsigned rounds;         /* answered requests of the present turn */
     int64_t last_seq, last_us;
     int64_t requests; /* finished model requests in the log */
     struct session_usage usage;

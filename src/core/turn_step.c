@@ -182,6 +182,8 @@ static void confirm(struct turn *t, struct turn_step *s, struct turn_input *in)
 void turn_inbox(struct turn *t, struct turn_step *s)
 {
     struct turn_input *in;
+    if (turn_phase(t) == TURN_DEAD)
+        return; /* archived between its acceptance and now */
     while (s->err_code == 0 && (in = first_of(s, EVENT_USER_INTERRUPT)))
         interrupt(t, s, in);
     size_t waiting = waiting_for_client(t);
@@ -222,8 +224,37 @@ static void end_turn(struct turn *t, struct turn_step *s, struct str reason, str
         emit_idle(t, s, reason, details);
 }
 
+/* How deep containers nest in a valid JSON text. */
+static unsigned nesting(struct str json)
+{
+    unsigned depth = 0, most = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < json.len; i++) {
+        char c = json.ptr[i];
+        if (quoted)
+            i += c == '\\'; /* whatever it escapes */
+        else if (c == '{' || c == '[')
+            most = ++depth > most ? depth : most;
+        else if (c == '}' || c == ']')
+            depth--;
+        if (c == '"')
+            quoted = !quoted;
+    }
+    return most;
+}
+
+static const char *unusable(const struct model_block *b)
+{
+    enum { AROUND = 8 }; /* levels that an event, and a request with it, put around an input */
+    if (b->input_malformed)
+        return "The tool input was not a JSON object. Call the tool again with valid JSON.";
+    if (nesting(b->input) > LIMIT_JSON_DEPTH - AROUND)
+        return "The tool input was nested too deeply. Call the tool again with flatter JSON.";
+    return NULL;
+}
+
 /* One tool call of a response: the event, and where it cannot run, its answer. */
-static void take_call(struct turn *t, struct turn_step *s, const struct model_block *b,
+static void take_call(struct turn *t, struct turn_step *s, const struct model_block *block,
                       struct id *rejected, const char **why)
 {
     static const char *const evaluation[] = {
@@ -233,11 +264,11 @@ static void take_call(struct turn *t, struct turn_step *s, const struct model_bl
         [POLICY_AUTO] = "{\"type\":\"auto\",\"evaluated_permission\":{\"type\":\"ask\","
                         "\"reason_code\":\"indeterminate\"}}",
     };
-    *why = NULL;
+    struct model_block copy = *block, *b = &copy;
+    *why = unusable(b);
+    b->input_malformed = *why != NULL;
     if (agent_custom_tool(t->agent, b->name)) {
         *rejected = emit_custom_tool_use(t, s, b);
-        if (b->input_malformed)
-            *why = "The tool input was not a JSON object. Call the tool again with valid JSON.";
         return;
     }
     enum tool_id tool = tool_of(b->name);
@@ -248,9 +279,8 @@ static void take_call(struct turn *t, struct turn_step *s, const struct model_bl
         return;
     }
     enum policy p = t->agent->tools[tool].policy;
-    if (b->input_malformed) {
+    if (*why) {
         *rejected = emit_tool_use(t, s, b, "allow", evaluation[POLICY_ALLOW]);
-        *why = "The tool input was not a JSON object. Call the tool again with valid JSON.";
         return;
     }
     *rejected = emit_tool_use(t, s, b, p == POLICY_ALLOW ? "allow" : "ask", evaluation[p]);
@@ -339,7 +369,7 @@ void turn_model_done(struct turn *t, struct turn_step *s, const struct model_res
     } else if (r->stop == MODEL_STOP_REFUSAL) {
         end_turn(t, s, REASON_REFUSAL, refusal_details(s, r));
     } else if (r->stop == MODEL_STOP_PAUSE) {
-        start_request(t, s);
+        settle(t, s, false);
     } else if (r->stop == MODEL_STOP_CONTEXT) {
         emit_error(t, s, "model_request_failed_error", "The model's context window is full.",
                    "exhausted");

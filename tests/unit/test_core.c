@@ -547,6 +547,73 @@ static void a_refusal_carries_its_details(void **state)
                            "\"refusal\",\"category\":\"cyber\",\"explanation\":null}"));
 }
 
+static void a_provider_that_pauses_for_ever_ends_the_turn_at_the_limit(void **state)
+{
+    struct rig *r = *state;
+    say(r, "go");
+    take_inbox(r);
+    struct model_result res = {.stop = MODEL_STOP_PAUSE};
+    int requests = 1;
+    for (; r->step.start_model && requests < 2 * LIMIT_TOOL_ROUNDS; requests++) {
+        turn_model_done(&r->turn, begin(r), &res);
+        assert_int_equal(r->step.err_code, 0);
+    }
+    assert_int_equal(requests, LIMIT_TOOL_ROUNDS + 1);
+    assert_int_equal(turn_phase(&r->turn), TURN_IDLE);
+    assert_string_equal(r->turn.stop_reason, "{\"type\":\"retries_exhausted\"}");
+}
+
+/* Inside an event, and again inside a request, the input lies deeper than it came. */
+static void an_input_nested_to_the_limit_of_the_reader_does_not_wedge_the_session(void **state)
+{
+    struct rig *r = *state;
+    char input[2 * LIMIT_JSON_DEPTH + 16];
+    size_t n = LIMIT_JSON_DEPTH - 1;
+    int at = snprintf(input, sizeof input, "{\"[\\\"{\":");
+    memset(input + at, '[', n);
+    memset(input + at + n, ']', n);
+    memcpy(input + at + 2 * n, "}", 2);
+    say(r, "go");
+    take_inbox(r);
+    call_tool(r, "bash", input);
+    expect(r, RUN " user.message " START " agent.tool_use " END " agent.tool_result " START);
+    assert_non_null(strstr(messages_of(&r->turn).ptr, "nested"));
+    call_tool(r, "bash", "{\"command\":\"[[[[{{{\"}");
+    expect(r, "agent.tool_use " END);
+}
+
+static void an_archived_session_ignores_what_was_sent_too_late(void **state)
+{
+    struct rig *r = *state;
+    turn_terminate(&r->turn, begin(r));
+    commit(r);
+    queue(r, EVENT_USER_INTERRUPT, "");
+    say(r, "late");
+    take_inbox(r);
+    assert_int_equal(r->step.nevents, 0);
+    turn_recover(&r->turn, begin(r));
+    commit(r);
+    assert_int_equal(r->step.nevents, 0);
+}
+
+static void a_conversation_past_the_bound_fails_the_request_and_not_the_log(void **state)
+{
+    struct rig *r = *state;
+    struct prompt *p = &r->turn.prompt;
+    struct str out;
+    struct err err;
+    prompt_fini(p);
+    prompt_init(p, 90);
+    say(r, "as long as it may be, and then some more of it, and more");
+    turn_inbox(&r->turn, begin(r));
+    assert_int_equal(r->step.err_code, 0);
+    assert_int_equal(prompt_messages(p, &out, &err), ERR_TOO_LARGE);
+    struct model_failure f = {.kind = MODEL_ERR_CONTEXT, .message = "too long"};
+    turn_model_failed(&r->turn, begin(r), &f);
+    assert_int_equal(r->step.err_code, 0);
+    assert_int_equal(turn_phase(&r->turn), TURN_IDLE);
+}
+
 static void previews_carry_the_ids_of_the_final_events(void **state)
 {
     struct rig *r = *state;
@@ -631,6 +698,10 @@ int main(void)
         T(an_asked_call_runs_when_allowed_and_is_answered_when_denied),
         T(a_message_waits_while_a_call_waits_for_the_client),
         T(a_refusal_carries_its_details),
+        T(a_provider_that_pauses_for_ever_ends_the_turn_at_the_limit),
+        T(an_input_nested_to_the_limit_of_the_reader_does_not_wedge_the_session),
+        T(an_archived_session_ignores_what_was_sent_too_late),
+        T(a_conversation_past_the_bound_fails_the_request_and_not_the_log),
         T(previews_carry_the_ids_of_the_final_events),
         T(a_damaged_log_is_an_error_not_an_abort),
         T(the_tools_offered_are_the_enabled_ones),
