@@ -378,6 +378,9 @@ static int play(size_t max_bytes, void *arg, struct err *err)
         if (!bound)
             assert_int_equal(rc, 0);
     }
+    struct str messages;
+    if (rc == 0)
+        rc = prompt_messages(&p.turn.prompt, &messages, err);
     turn_fini(&p.turn);
     arena_reset(&kept);
     return rc;
@@ -392,7 +395,7 @@ static void a_step_that_does_not_fit_fails_as_a_whole(void **state)
     }
 }
 
-static void a_turn_whose_conversation_is_full_fails_its_step(void **state)
+static void a_turn_whose_conversation_is_full_says_so(void **state)
 {
     (void)state;
     static const enum act growing[] = {SAY, ANSWER_CALL, RESULT, ANSWER_TEXT};
@@ -421,7 +424,7 @@ int main(void)
         T(a_query_that_does_not_fit_is_refused),
         T(a_conversation_that_does_not_fit_is_refused),
         T(a_step_that_does_not_fit_fails_as_a_whole),
-        T(a_turn_whose_conversation_is_full_fails_its_step),
+        T(a_turn_whose_conversation_is_full_says_so),
         T(tool_inputs_that_do_not_fit_fail_the_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
