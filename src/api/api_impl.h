@@ -116,6 +116,7 @@ void call_fail(struct call *c, const struct err *err);
 /* Takes the buffer; one that failed becomes an error. */
 void call_reply(struct call *c, struct buf *json);
 void call_reply_text(struct call *c, const char *type, struct buf *text);
+void call_reply_deleted(struct call *c, const char *type); /* of what the path names */
 void call_reply_file(struct call *c, const char *type, int fd, uint64_t len); /* takes fd */
 /* The headers that every response carries and those of this one. Returns their number. */
 enum { REPLY_HEADERS_MAX = 8 };

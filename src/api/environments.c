@@ -161,14 +161,7 @@ static int delete_step(struct store_tx *tx, struct call *c, struct err *err)
 
 static void reply_deleted(struct call *c)
 {
-    struct environment_call *s = c->state;
-    struct buf b = BUF_INIT(1024);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_kstr(&w, "id", id_str(&s->row.id));
-    jw_kz(&w, "type", "environment_deleted");
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    call_reply_deleted(c, "environment_deleted");
 }
 
 void environments_delete(struct call *c)

@@ -112,13 +112,7 @@ static int delete_step(struct store_tx *tx, struct call *c, struct err *err)
 
 static void reply_deleted(struct call *c)
 {
-    struct buf b = BUF_INIT(1024);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_kstr(&w, "id", c->id[0]);
-    jw_kz(&w, "type", "file_deleted");
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    call_reply_deleted(c, "file_deleted");
     file_sweep_kick(c->api->sweep);
 }
 

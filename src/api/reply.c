@@ -148,6 +148,17 @@ void call_reply_text(struct call *c, const char *type, struct buf *text)
     buf_fini(text);
 }
 
+void call_reply_deleted(struct call *c, const char *type)
+{
+    struct buf b = BUF_INIT(1024);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_kstr(&w, "id", c->id[0]);
+    jw_kz(&w, "type", type);
+    jw_obj_end(&w);
+    call_reply(c, &b);
+}
+
 void call_reply_file(struct call *c, const char *type, int fd, uint64_t len)
 {
     if (!c->req || c->replied) {

@@ -96,13 +96,7 @@ static void op_done(struct engine_op *op, const struct session_row *row, const s
     } else if (row) {
         session_reply(c, row);
     } else {
-        struct buf b = BUF_INIT(1024);
-        struct jw w = jw_to(&b);
-        jw_obj(&w);
-        jw_kstr(&w, "id", c->id[0]);
-        jw_kz(&w, "type", "session_deleted");
-        jw_obj_end(&w);
-        call_reply(c, &b);
+        call_reply_deleted(c, "session_deleted");
     }
     call_unref(c);
 }

@@ -67,6 +67,18 @@ static inline struct str str_take(struct str s, size_t n)
     return (struct str){s.ptr, n < s.len ? n : s.len};
 }
 
+/* The value of a hexadecimal digit in either case, or -1. */
+static inline int str_hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
 int str_cmp(struct str a, struct str b);
 bool str_eq_nocase(struct str a, struct str b); /* ASCII only */
 struct str str_trim(struct str s);              /* space, tab, CR, LF at both ends */

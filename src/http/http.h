@@ -9,6 +9,13 @@ struct http_header {
     struct str name, value;
 };
 
+/* May stand in a token (RFC 9110): a header's name, a method, a parameter's name. */
+static inline bool http_is_token(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
 const char *http_status_text(int status);
 /* Value of `name` (any case), or an absent view. */
 struct str http_header_get(const struct http_header *h, size_t n, const char *name);

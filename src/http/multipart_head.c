@@ -1,15 +1,12 @@
 #include "http/multipart_head.h"
 
+#include "http/http.h"
+
 enum { NAME_MAX_BYTES = 256 };
 
 static bool is_alnum(char c)
 {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool is_token(char c)
-{
-    return is_alnum(c) || (c && strchr("!#$%&'*+-.^_`|~", c));
 }
 
 static struct str skip_blanks(struct str s)
@@ -22,7 +19,7 @@ static struct str skip_blanks(struct str s)
 static struct str take_token(struct str *rest)
 {
     size_t n = 0;
-    while (n < rest->len && is_token(rest->ptr[n]))
+    while (n < rest->len && http_is_token(rest->ptr[n]))
         n++;
     struct str token = str_take(*rest, n);
     *rest = str_skip(*rest, n);
@@ -122,20 +119,12 @@ int multipart_boundary(struct str content_type, char out[MULTIPART_BOUNDARY_MAX]
 
 /* ---- values ---- */
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
 /* The byte that "%XX" at the begin of `s` means, or -1. */
 static int escaped(struct str s)
 {
-    if (s.len < 3 || s.ptr[0] != '%' || hex(s.ptr[1]) < 0 || hex(s.ptr[2]) < 0)
+    if (s.len < 3 || s.ptr[0] != '%' || str_hex(s.ptr[1]) < 0 || str_hex(s.ptr[2]) < 0)
         return -1;
-    return hex(s.ptr[1]) << 4 | hex(s.ptr[2]);
+    return str_hex(s.ptr[1]) << 4 | str_hex(s.ptr[2]);
 }
 
 /* Browsers write a quote and line ends as %22, %0D and %0A and nothing else so; other clients put a
@@ -183,7 +172,7 @@ static bool unextend(struct str raw, struct buf *text, struct str *out)
         if (rest.ptr[i] == '%') {
             byte = escaped(str_skip(rest, i));
             i += 2;
-        } else if (!is_token(rest.ptr[i])) {
+        } else if (!http_is_token(rest.ptr[i])) {
             return false;
         }
         if (byte <= 0)

@@ -10,15 +10,9 @@ enum { TRAILER_MAX = 8 * 1024, NAME_SHOWN = 40 };
 
 /* ---- the end of the head ---- */
 
-static bool is_token(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c && strchr("!#$%&'*+-.^_`|~", c) != NULL);
-}
-
 enum http_head_state http_head_end(struct str in, size_t *at)
 {
-    if (in.len && *at == 0 && !is_token((unsigned char)in.ptr[0]))
+    if (in.len && *at == 0 && !http_is_token(in.ptr[0]))
         return HTTP_HEAD_BAD;
     /* *at is where a line starts: behind the last line feed seen. */
     while (*at < in.len) {
@@ -110,7 +104,7 @@ static int split_request_line(struct http_parser *p, struct str line, struct err
     if (p->method.len == 0 || target.len == 0 || !str_some(rest))
         return refuse(p, err, 400, "the request line must be: METHOD SP target SP HTTP/1.1");
     for (size_t i = 0; i < p->method.len; i++)
-        if (!is_token((unsigned char)p->method.ptr[i]))
+        if (!http_is_token(p->method.ptr[i]))
             return refuse(p, err, 400, "the request method is malformed");
     int rc = split_version(p, rest, err);
     if (rc)
@@ -132,7 +126,7 @@ static int split_header(struct http_parser *p, struct str line, struct http_head
         return refuse(p, err, 400, "a header line has no name and colon");
     h->name = str_take(line, (size_t)colon);
     for (size_t i = 0; i < h->name.len; i++)
-        if (!is_token((unsigned char)h->name.ptr[i]))
+        if (!http_is_token(h->name.ptr[i]))
             return refuse(p, err, 400,
                           "a header name is malformed (no blank may stand before its colon)");
     h->value = str_trim(str_skip(line, (size_t)colon + 1));

@@ -3,17 +3,6 @@
 
 enum { QUERY_PAIRS_MAX = 256, QUOTED_MAX = 32 };
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Writes at most in.len bytes. Returns their number, or -1 on a bad escape or an encoded NUL. */
 static ptrdiff_t decode(struct str in, bool plus, char *out)
 {
@@ -21,8 +10,8 @@ static ptrdiff_t decode(struct str in, bool plus, char *out)
     for (size_t i = 0; i < in.len; i++) {
         char c = in.ptr[i];
         if (c == '%') {
-            int hi = i + 2 < in.len ? hex(in.ptr[i + 1]) : -1;
-            int lo = i + 2 < in.len ? hex(in.ptr[i + 2]) : -1;
+            int hi = i + 2 < in.len ? str_hex(in.ptr[i + 1]) : -1;
+            int lo = i + 2 < in.len ? str_hex(in.ptr[i + 2]) : -1;
             if (hi < 0 || lo < 0 || (hi == 0 && lo == 0))
                 return -1;
             c = (char)(hi << 4 | lo);

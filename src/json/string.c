@@ -30,17 +30,6 @@ static const char *skip_plain(const char *p, const char *end)
     return p;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Four digits at p, or -1. */
 static int32_t hex4(const char *p, const char *end)
 {
@@ -48,7 +37,7 @@ static int32_t hex4(const char *p, const char *end)
         return -1;
     int32_t v = 0;
     for (int i = 0; i < 4; i++) {
-        int d = hex_digit(p[i]);
+        int d = str_hex(p[i]);
         if (d < 0)
             return -1;
         v = v * 16 + d;
