@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +19,14 @@ enum { CHUNK = 64 * 1024, TMP_MAX_LEN = 32 };
 #define TMP_PREFIX "tmp."
 
 /* ---- opening ---- */
+
+static int sync_dir(int at, const char *name, struct err *err)
+{
+    AUTO_FD int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return err_sys(err, errno, "fsync the directory '%s'", name);
+    return 0;
+}
 
 static void remove_temporaries(int dir)
 {
@@ -44,11 +53,15 @@ int blobs_open(struct blobs *b, const char *data_dir, struct err *err)
     int rc = fd_mkdirs(path, 0700, err);
     if (rc)
         return rc;
+    rc = sync_dir(AT_FDCWD, data_dir, err); /* the entry of blobs/ itself */
+    if (rc)
+        return rc;
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return err_sys(err, errno, "%s", path);
     remove_temporaries(dir);
     b->dir = dir;
+    b->shard_durable = mem_zalloc(BLOB_SHARDS * sizeof *b->shard_durable);
     return 0;
 }
 
@@ -56,6 +69,8 @@ void blobs_close(struct blobs *b)
 {
     fd_close(b->dir);
     b->dir = -1;
+    mem_free(b->shard_durable);
+    b->shard_durable = NULL;
 }
 
 /* ---- writing ---- */
@@ -127,14 +142,6 @@ static void blob_path(const char *id, char shard[3], char path[BLOB_NAME_LEN + 2
     snprintf(path, BLOB_NAME_LEN + 2, "%.2s/%s", id, id + 2);
 }
 
-static int sync_dir(int at, const char *name, struct err *err)
-{
-    AUTO_FD int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return err_sys(err, errno, "fsync the blob directory '%s'", name);
-    return 0;
-}
-
 static bool no_links(int sys)
 {
     return sys == EPERM || sys == EOPNOTSUPP || sys == EMLINK || sys == ENOSYS;
@@ -146,12 +153,14 @@ static int give_name(struct blob_upload *u, struct err *err)
     char shard[3], path[BLOB_NAME_LEN + 2];
     int dir = u->blobs->dir;
     blob_path(u->id.z, shard, path);
-    if (mkdirat(dir, shard, 0700) == 0) {
+    atomic_bool *durable = &u->blobs->shard_durable[strtoul(shard, NULL, 16)];
+    if (mkdirat(dir, shard, 0700) < 0 && errno != EEXIST)
+        return err_sys(err, errno, "create the blob directory '%s'", shard);
+    if (!atomic_load(durable)) {
         int rc = sync_dir(dir, ".", err);
         if (rc)
             return rc;
-    } else if (errno != EEXIST) {
-        return err_sys(err, errno, "create the blob directory '%s'", shard);
+        atomic_store(durable, true);
     }
     if (linkat(dir, u->tmp, dir, path, 0) < 0 && errno != EEXIST) {
         if (!no_links(errno) || renameat(dir, u->tmp, dir, path) < 0)

@@ -11,7 +11,9 @@
 
 #include "base/arena.h"
 
-enum { BLOB_NAME_LEN = 64 };
+#include <stdatomic.h>
+
+enum { BLOB_NAME_LEN = 64, BLOB_SHARDS = 256 };
 
 struct blob_id {
     char z[BLOB_NAME_LEN + 1]; /* lower-case hex */
@@ -19,6 +21,9 @@ struct blob_id {
 
 struct blobs {
     int dir; /* descriptor of DATA/blobs; -1: closed */
+    /* Shards whose own directory entry is known to be durable: each is synced once by a process,
+     * also one that is there already, for whoever made it may have failed to. Any thread. */
+    atomic_bool *shard_durable; /* BLOB_SHARDS of them */
 };
 
 /* Creates DATA/blobs when missing and removes the temporaries of a crash: call it once at start. */
@@ -55,7 +60,6 @@ int blob_unlink(const struct blobs *b, struct str id, struct err *err) MUST_USE;
 int blob_retire(const struct blobs *b, struct str id, struct err *err) MUST_USE;
 void blob_discard(const struct blobs *b, struct str id);
 /* The blobs of one of the BLOB_SHARDS directories. LIMIT. */
-enum { BLOB_SHARDS = 256 };
 int blob_list(const struct blobs *b, unsigned shard, struct arena *a, struct blob_id **out,
               size_t *n, struct err *err) MUST_USE;
 
