@@ -8,7 +8,12 @@ let foreign;
 
 const world = useServer({}, async (w) => {
     const session = await w.session();
-    Object.assign(mine, { agent: session.agent.id, environment: session.environment_id, session: session.id });
+    const form = new FormData();
+    form.append('file', new Blob(['mine']), 'mine.txt');
+    const upload = await fetch(`${w.server.url}/v1/files`, { method: 'POST', headers: { 'x-api-key': w.server.key }, body: form });
+    assert.equal(upload.status, 200);
+    Object.assign(mine, { agent: session.agent.id, environment: session.environment_id, session: session.id, file: (await upload.json()).id });
+    mine.thread = (await w.http('GET', `/v1/sessions/${session.id}/threads`)).json.data[0].id;
     const made = w.server.command(['keys', 'create', '--workspace', 'neighbour']);
     assert.equal(made.status, 0, made.stderr);
     foreign = (made.stdout.match(/sk-[A-Za-z0-9_-]{20,}/) ?? [])[0];
@@ -28,6 +33,8 @@ describe('ids of another workspace are unknown', () => {
         ['DELETE /v1/sessions/{session}'], ['POST /v1/sessions/{session}/archive', {}], ['POST /v1/sessions/{session}/events', { events: [message('x')] }],
         ['GET /v1/sessions/{session}/events'], ['GET /v1/sessions/{session}/events/stream'], ['GET /v1/sessions/{session}/threads'],
         ['GET /v1/sessions/{session}/workspace'], ['GET /v1/sessions/{session}/workspace.tar'], ['GET /v1/sessions/{session}/workspace.patch'],
+        ['GET /v1/sessions/{session}/outputs.tar'], ['PUT /v1/sessions/{session}/workspace'], ['GET /v1/sessions/{session}/threads/{thread}'],
+        ['GET /v1/files/{file}'], ['GET /v1/files/{file}/content'], ['DELETE /v1/files/{file}'],
     ]) {
         test(line, async () => {
             const answer = await asForeigner(line, body);
@@ -55,9 +62,12 @@ describe('ids of another workspace are unknown', () => {
 });
 
 test('lists hold only what is one\'s own', async () => {
-    for (const list of ['agents', 'environments', 'sessions']) {
+    for (const list of ['agents', 'environments', 'sessions', 'files']) {
         const { json } = await world.http('GET', `/v1/${list}?limit=100`, { key: foreign });
         assert.ok(!json.data.some((item) => Object.values(mine).includes(item.id)), list);
+    }
+    for (const query of [`ids=${mine.file}`, `scope_id=${mine.session}`]) {
+        assert.deepEqual((await world.http('GET', `/v1/files?${query}`, { key: foreign })).json.data, []);
     }
 });
 
