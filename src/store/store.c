@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The writer owns the connection that store_open() made; each reader opens its own on its first
@@ -236,6 +237,15 @@ void store_stats(const struct store *s, int64_t *commits, int64_t *writes, int64
 
 /* ---- opening and closing ---- */
 
+/* The data directory may be one that others can enter: the log is nobody else's to read. SQLite
+ * gives its -wal and -shm files the mode of the database. A failure here is SQLite's to report. */
+static void keep_private(const char *path)
+{
+    AUTO_FD int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd >= 0 && fchmod(fd, 0600) < 0)
+        return;
+}
+
 static int open_db(struct store *s, const struct store_config *cfg, struct err *err)
 {
     int rc = fd_mkdirs(cfg->dir, 0700, err);
@@ -252,6 +262,7 @@ static int open_db(struct store *s, const struct store_config *cfg, struct err *
     int n = snprintf(s->path, sizeof s->path, "%s/ostler.db", cfg->dir);
     if (n < 0 || n >= (int)sizeof s->path)
         return err_set(err, ERR_INVALID, "the path of the data directory is too long");
+    keep_private(s->path);
     rc = sqlite_open(s->path, DB_OWNER, s->fsync, &s->db, err);
     if (rc)
         return rc;

@@ -115,6 +115,21 @@ static void what_was_written_is_there_after_opening_again(void **state)
     assert_meta(2, false);
 }
 
+static void the_database_is_nobody_elses_to_read(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"ostler.db", "ostler.db-wal", "ostler.db-shm"};
+    struct meta_job m = meta(1);
+    assert_int_equal(fixture_write(&fx, meta_put, &m).code, 0);
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char path[128];
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+    }
+}
+
 static void done_never_comes_before_the_submission_returned(void **state)
 {
     (void)state;
@@ -401,6 +416,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(what_was_written_is_there_after_opening_again),
+        T(the_database_is_nobody_elses_to_read),
         T(done_never_comes_before_the_submission_returned),
         T(a_failed_job_leaves_nothing_alone_or_among_others),
         T(a_job_that_fails_without_a_message_still_reports_its_code),
