@@ -53,15 +53,12 @@ int blobs_open(struct blobs *b, const char *data_dir, struct err *err)
     int rc = fd_mkdirs(path, 0700, err);
     if (rc)
         return rc;
-    rc = sync_dir(AT_FDCWD, data_dir, err); /* the entry of blobs/ itself */
-    if (rc)
-        return rc;
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir < 0)
         return err_sys(err, errno, "%s", path);
     remove_temporaries(dir);
     b->dir = dir;
-    b->shard_durable = mem_zalloc(BLOB_SHARDS * sizeof *b->shard_durable);
+    b->shard_durable = mem_zalloc((BLOB_SHARDS + 1) * sizeof *b->shard_durable);
     return 0;
 }
 
@@ -147,6 +144,18 @@ static bool no_links(int sys)
     return sys == EPERM || sys == EOPNOTSUPP || sys == EMLINK || sys == ENOSYS;
 }
 
+/* Also a directory that was there already: whoever made it may have failed to sync it. Not at
+ * start, which it would hold up. */
+static int sync_once(int at, const char *name, atomic_bool *durable, struct err *err)
+{
+    if (atomic_load(durable))
+        return 0;
+    int rc = sync_dir(at, name, err);
+    if (rc == 0)
+        atomic_store(durable, true);
+    return rc;
+}
+
 /* A second name beside the temporary one. An equal blob that is there already is as good. */
 static int give_name(struct blob_upload *u, struct err *err)
 {
@@ -156,12 +165,11 @@ static int give_name(struct blob_upload *u, struct err *err)
     atomic_bool *durable = &u->blobs->shard_durable[strtoul(shard, NULL, 16)];
     if (mkdirat(dir, shard, 0700) < 0 && errno != EEXIST)
         return err_sys(err, errno, "create the blob directory '%s'", shard);
-    if (!atomic_load(durable)) {
-        int rc = sync_dir(dir, ".", err);
-        if (rc)
-            return rc;
-        atomic_store(durable, true);
-    }
+    int rc = sync_once(dir, "..", &u->blobs->shard_durable[BLOB_SHARDS], err);
+    if (rc == 0)
+        rc = sync_once(dir, ".", durable, err);
+    if (rc)
+        return rc;
     if (linkat(dir, u->tmp, dir, path, 0) < 0 && errno != EEXIST) {
         if (!no_links(errno) || renameat(dir, u->tmp, dir, path) < 0)
             return err_sys(err, errno, "name a blob");

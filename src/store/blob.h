@@ -21,9 +21,9 @@ struct blob_id {
 
 struct blobs {
     int dir; /* descriptor of DATA/blobs; -1: closed */
-    /* Shards whose own directory entry is known to be durable: each is synced once by a process,
-     * also one that is there already, for whoever made it may have failed to. Any thread. */
-    atomic_bool *shard_durable; /* BLOB_SHARDS of them */
+    /* By shard: its own directory entry is known to be durable; behind them: that of blobs/. Synced
+     * once by each process. Any thread. */
+    atomic_bool *shard_durable;
 };
 
 /* Creates DATA/blobs when missing and removes the temporaries of a crash: call it once at start. */
