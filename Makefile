@@ -38,7 +38,7 @@ lint: ## formatting, house rules, layers
 bench: ## measurements, beside their floors
 	@tools/deps build run test bench
 	@tools/build --release build-release
-	@if [ -x bench/run ]; then exec bench/run build-release; else echo 'bench: bench/run is not there yet'; exit 1; fi
+	@bench/run build-release
 
 fuzz: ## libFuzzer, FUZZ_SECONDS (600) for each target
 	@tools/deps build fuzz
