@@ -19,7 +19,7 @@ struct session_call {
     struct session_row *rows;
     size_t n;
     bool has_prev, has_next;
-    const struct json *title, *metadata;
+    struct engine_change change;
     struct str thread_agent;
     struct engine_op op;
     struct call *call; /* for op */
@@ -123,8 +123,7 @@ static void start_delete(struct call *c)
 static void start_update(struct call *c)
 {
     struct session_call *s = c->state;
-    engine_session_update(c->api->cfg.engine, call_workspace(c), c->id[0], s->title, s->metadata,
-                          begin_op(c));
+    engine_session_update(c->api->cfg.engine, call_workspace(c), c->id[0], &s->change, begin_op(c));
 }
 
 void sessions_archive(struct call *c)
@@ -182,8 +181,8 @@ static int update_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = session_open_check(&s->row, err);
     /* The engine merges again in its own commit; here only the size of the outcome is checked. */
     return rc ? rc
-              : metadata_merge(&c->arena, s->row.metadata, s->metadata, false, "/metadata", &merged,
-                               err);
+              : metadata_merge(&c->arena, s->row.metadata, s->change.metadata, false, "/metadata",
+                               &merged, err);
 }
 
 void sessions_update(struct call *c)
@@ -202,8 +201,8 @@ void sessions_update(struct call *c)
         call_fail(c, &err);
         return;
     }
-    s->title = in.title;
-    s->metadata = json_is(in.metadata, JSON_OBJECT) ? in.metadata : NULL;
+    s->change.title = in.title;
+    s->change.metadata = json_is(in.metadata, JSON_OBJECT) ? in.metadata : NULL;
     call_read(c, update_step, start_update);
 }
 

@@ -105,9 +105,13 @@ struct model_failure {
     enum model_error_kind kind;
     int http_status;          /* 0: none was received */
     int64_t retry_after_ms;   /* 0: not said */
+    bool timed_out;           /* with MODEL_ERR_FAILED: silence, not a broken connection */
     char message[256];        /* for people; never holds a secret */
     struct model_usage usage; /* what was spent before it failed */
 };
+
+/* What a request is for. Stored in the ledger: append only. */
+enum model_purpose { MODEL_FOR_TURN, MODEL_FOR_COMPACTION, MODEL_FOR_JUDGE };
 
 struct model_request {
     struct str model;    /* model id as the agent names it */
@@ -119,6 +123,19 @@ struct model_request {
     int64_t max_tokens;  /* 0: the model's maximum */
     struct str session_id;
     uint64_t request_number; /* 1, 2, ... within the session: for the scripted model */
+    enum model_purpose purpose;
+};
+
+/* What is known of a model before it is asked. Prices are micro-dollars per million tokens, the
+ * highest that a request can cost where a model has several price lists. */
+struct model_facts {
+    int64_t context_tokens;    /* prompt and answer together; 0: unknown */
+    int64_t max_output_tokens; /* of one answer; 0: unknown */
+    int64_t input_price;       /* of a prompt's token, written to a cache or not: the dearest */
+    int64_t output_price;
+    bool priced;          /* false: it has no list price, and no budget can be held */
+    bool system_messages; /* takes messages of the role "system" inside a conversation */
+    bool counts_tokens;   /* the provider counts a request's tokens before it is sent */
 };
 
 struct model_call; /* owned by the model layer; gone after done, failed or cancel */
@@ -137,6 +154,12 @@ struct model_port {
     struct model_call *(*start)(void *self, const struct model_request *req,
                                 const struct model_callbacks *cb, void *arg);
     void (*cancel)(void *self, struct model_call *call); /* no further call-back */
+    /* All zero for a model that no table names. NULL in tests: nothing is known of any. */
+    struct model_facts (*facts)(void *self, struct str model, struct str speed);
+    /* Asks the provider how many tokens the request's prompt has; once: `tokens` -1 when it cannot
+     * say. `req` as for start; ends by cancel as well. NULL in tests: nobody counts. */
+    struct model_call *(*count)(void *self, const struct model_request *req,
+                                void (*done)(void *arg, int64_t tokens), void *arg);
 };
 
 /* ---- sandbox ---- */

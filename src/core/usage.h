@@ -12,6 +12,10 @@ struct session_usage {
     int64_t active_us;        /* finished stretches of running */
     int64_t running_since_us; /* 0: not running */
     int64_t model_requests;
+    int64_t turns; /* that ran to their end */
+    /* Reservations of requests whose end nobody saw (the process died): they may have been billed,
+     * so they count against a budget, but they are no known cost. */
+    int64_t held_microusd;
 };
 
 void usage_add(struct session_usage *u, const struct model_usage *m);

@@ -31,7 +31,7 @@ struct mail {
     enum op_kind op_kind;
     struct engine_op *op;
     struct id workspace_id;
-    const struct json *title, *metadata;
+    const struct engine_change *change;
 };
 
 /* Reading from the store: the whole session, or just its inbox. */

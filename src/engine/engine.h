@@ -15,6 +15,7 @@
 struct engine;
 
 struct engine_config {
+    struct str judge_model; /* of the policy `auto`; absent: none, such calls ask */
     struct store_port store;
     struct clock_port clock;
     struct rand_port rand;
@@ -55,11 +56,23 @@ void engine_wake(struct engine *e, struct str session_id);
 struct engine_op {
     void (*done)(struct engine_op *op, const struct session_row *row, const struct err *err);
 };
-/* Title and metadata; NULL: leave. title JSON null clears; metadata merges, null values delete.
- * Emits session.updated with what changed, nothing when nothing did. Both nodes must have been
- * validated and live until done. */
-void engine_session_update(struct engine *e, struct str ws, struct str id, const struct json *title,
-                           const struct json *metadata, struct engine_op *op);
+/* What changes; everything was validated by itself and lives until done. */
+struct engine_change {
+    const struct json *title;    /* NULL: leave; JSON null clears */
+    const struct json *metadata; /* NULL: leave; merges, null values delete */
+    /* NULL: leave. Makes the new snapshot of the agent out of the present one; INVALID when they do
+     * not go together. Only for an idle session. */
+    int (*agent)(const struct engine_change *ch, struct arena *a, struct str now, struct str *out,
+                 struct err *err);
+    bool set_budget, set_limits;
+    int64_t budget_microusd; /* 0: remove it */
+    struct str limits;       /* the whole new object, or absent: none */
+};
+/* Emits session.updated with what changed, nothing when nothing did. INVALID with detail
+ * budget_create_only, budget_not_raised or model_not_budgetable as published. A budget or limit
+ * that leaves room again lets a session that rests on it go on. */
+void engine_session_update(struct engine *e, struct str ws, struct str id,
+                           const struct engine_change *change, struct engine_op *op);
 /* INVALID while running. Emits thread_status_terminated, status_terminated. Idempotent. */
 void engine_session_archive(struct engine *e, struct str ws, struct str id, struct engine_op *op);
 /* INVALID while running. Emits session.deleted to the streams, removes everything. row is NULL. */

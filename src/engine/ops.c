@@ -63,16 +63,16 @@ static bool apply_update(struct actor *a, struct mail *m)
         return refuse(m, ERR_INVALID, "The session is archived and can no longer be changed.");
     c->row = a->row;
     struct str title = STR_NONE, metadata = STR_NONE;
-    if (m->title) {
-        struct str now = json_is(m->title, JSON_STRING) ? m->title->str : STR_NONE;
+    if (m->change->title) {
+        struct str now = json_is(m->change->title, JSON_STRING) ? m->change->title->str : STR_NONE;
         bool same = str_some(now) == str_some(a->row.title) && str_eq(now, a->row.title);
         if (!same) {
             c->row.title = str_some(now) ? arena_str(&c->arena, now) : STR_NONE;
-            title = arena_str(&c->arena, m->title->raw);
+            title = arena_str(&c->arena, m->change->title->raw);
         }
     }
-    if (json_is(m->metadata, JSON_OBJECT) &&
-        merge_metadata(&c->arena, a->row.metadata, m->metadata, &metadata))
+    if (json_is(m->change->metadata, JSON_OBJECT) &&
+        merge_metadata(&c->arena, a->row.metadata, m->change->metadata, &metadata))
         c->row.metadata = metadata;
     else
         metadata = STR_NONE;
@@ -157,12 +157,11 @@ static struct mail *new_op(enum op_kind kind, struct engine_op *op)
     return m;
 }
 
-void engine_session_update(struct engine *e, struct str ws, struct str id, const struct json *title,
-                           const struct json *metadata, struct engine_op *op)
+void engine_session_update(struct engine *e, struct str ws, struct str id,
+                           const struct engine_change *change, struct engine_op *op)
 {
     struct mail *m = new_op(OP_UPDATE, op);
-    m->title = title;
-    m->metadata = metadata;
+    m->change = change;
     post_op(e, ws, id, m);
 }
 

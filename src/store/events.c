@@ -140,11 +140,11 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
     " has_sandbox = CASE ?7 WHEN 1 THEN 1 ELSE has_sandbox END"
 #define FENCE " WHERE key = ?1 AND epoch = ?2 AND last_seq = ?3"
     static const char head[] = HEAD FENCE;
-    static const char status[] =
-        HEAD ", status = ?8, stop_reason = ?9, updated_us = ?10, input_tokens = ?11,"
-             " output_tokens = ?12, cache_read_tokens = ?13, cache_write_5m_tokens = ?14,"
-             " cache_write_1h_tokens = ?15, cost_microusd = ?16, active_us = ?17,"
-             " running_since_us = ?18, model_requests = ?19" FENCE;
+    static const char status[] = HEAD
+        ", status = ?8, stop_reason = ?9, updated_us = ?10, input_tokens = ?11,"
+        " output_tokens = ?12, cache_read_tokens = ?13, cache_write_5m_tokens = ?14,"
+        " cache_write_1h_tokens = ?15, cost_microusd = ?16, active_us = ?17,"
+        " running_since_us = ?18, model_requests = ?19, turns = ?20, held_microusd = ?21" FENCE;
     const struct session_usage *u = &ap->usage;
     const struct db_value v[] = {
         db_i64(ap->key),
@@ -166,6 +166,8 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
         db_i64(u->active_us),
         db_i64(u->running_since_us),
         db_i64(u->model_requests),
+        db_i64(u->turns),
+        db_i64(u->held_microusd),
     };
 #undef HEAD
 #undef FENCE
@@ -184,6 +186,8 @@ int tx_session_append(struct store_tx *tx, const struct session_append *ap, stru
         rc = move_head(tx, ap, processed_us, err);
     for (size_t i = 0; rc == 0 && i < ap->nevents; i++)
         rc = add_event(tx, ap->key, &ap->events[i], err);
+    for (size_t i = 0; rc == 0 && i < ap->nledger; i++)
+        rc = tx_ledger_add(tx, &ap->ledger[i], err);
     return rc ? rc : drop_inbox(tx, ap, err);
 }
 

@@ -108,6 +108,26 @@ static const char *const steps[] = {
     "CREATE INDEX file_blob ON file(blob) WHERE blob IS NOT NULL;"
     "CREATE INDEX file_expires ON file(expires_us) WHERE expires_us > 0 AND blob IS NOT NULL;"
     "CREATE INDEX file_expired ON file(expires_us) WHERE expires_us > 0 AND blob IS NULL;",
+
+    /* 3: budgets and limits; what each model request cost, which outlives its session; the server
+     * processes that share the database. */
+    "ALTER TABLE session ADD COLUMN turns INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE session ADD COLUMN held_microusd INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE session ADD COLUMN budget_microusd INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE session ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE session_config ADD COLUMN limits TEXT;"
+    "CREATE TABLE ledger ("
+    " workspace TEXT NOT NULL REFERENCES workspace(id), session TEXT NOT NULL,"
+    " thread TEXT NOT NULL, seq INTEGER NOT NULL, purpose INTEGER NOT NULL, model TEXT NOT NULL,"
+    " input_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"
+    " cache_read_tokens INTEGER NOT NULL, cache_write_5m_tokens INTEGER NOT NULL,"
+    " cache_write_1h_tokens INTEGER NOT NULL, cost_microusd INTEGER NOT NULL,"
+    " held_microusd INTEGER NOT NULL, at_us INTEGER NOT NULL);"
+    "CREATE INDEX ledger_session ON ledger(session, seq);"
+    "CREATE INDEX ledger_time ON ledger(workspace, at_us);"
+    "CREATE TABLE owner ("
+    " id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url TEXT NOT NULL,"
+    " started_us INTEGER NOT NULL, until_us INTEGER NOT NULL);",
 };
 
 int64_t migrate_known(void)

@@ -16,8 +16,9 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
         " status, inbox, epoch, last_seq, last_processed_us, has_sandbox, created_us, updated_us,"
         " archived_us, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,"
         " cache_write_1h_tokens, cost_microusd, active_us, running_since_us, model_requests,"
-        " stop_reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14,"
-        " ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) RETURNING key";
+        " stop_reason, turns, held_microusd, budget_microusd, owner) VALUES (?1, ?2, ?3, ?4, ?5,"
+        " ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,"
+        " ?24, ?25, ?26, ?27, ?28) RETURNING key";
     const struct session_usage *u = &r->usage;
     return db_number(
         tx->db, sql,
@@ -29,7 +30,9 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
                 db_i64(r->archived_us), db_i64(u->input_tokens), db_i64(u->output_tokens),
                 db_i64(u->cache_read_tokens), db_i64(u->cache_write_5m_tokens),
                 db_i64(u->cache_write_1h_tokens), db_i64(u->cost_microusd), db_i64(u->active_us),
-                db_i64(u->running_since_us), db_i64(u->model_requests), db_text(r->stop_reason)),
+                db_i64(u->running_since_us), db_i64(u->model_requests), db_text(r->stop_reason),
+                db_i64(u->turns), db_i64(u->held_microusd), db_i64(r->budget_microusd),
+                db_text(id_str(&r->owner))),
         0, key, err);
 }
 
@@ -41,8 +44,8 @@ static struct str or_else(struct str s, struct str fallback)
 int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *err)
 {
     static const char config[] =
-        "INSERT INTO session_config(session, title, metadata, agent, environment)"
-        " VALUES (?1, ?2, ?3, ?4, ?5)";
+        "INSERT INTO session_config(session, title, metadata, agent, environment, limits)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     static const char thread[] = "INSERT INTO thread(id, session, parent, status, created_us)"
                                  " VALUES (?1, ?2, NULL, ?3, ?4)";
     int64_t key = 0;
@@ -57,7 +60,7 @@ int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *
                  DB_ARGS(db_i64(key), db_text(row->title),
                          db_text(or_else(row->metadata, STR("{}"))),
                          db_text(or_else(row->agent, STR("{}"))),
-                         db_text(or_else(row->environment, STR("{}")))),
+                         db_text(or_else(row->environment, STR("{}"))), db_text(row->limits)),
                  NULL, err);
     if (rc == 0)
         rc = db_exec(tx->db, thread,
@@ -85,12 +88,15 @@ int tx_session_take(struct store_tx *tx, int64_t key, int64_t *epoch, struct err
 int tx_session_update(struct store_tx *tx, const struct session_row *row, struct err *err)
 {
     static const char head[] =
-        "UPDATE session SET archived_us = ?2, updated_us = ?3 WHERE key = ?1";
+        "UPDATE session SET archived_us = ?2, updated_us = ?3, budget_microusd = ?4"
+        " WHERE key = ?1";
     static const char config[] =
-        "UPDATE session_config SET title = ?2, metadata = ?3, agent = ?4 WHERE session = ?1";
+        "UPDATE session_config SET title = ?2, metadata = ?3, agent = ?4, limits = ?5"
+        " WHERE session = ?1";
     int64_t changes = 0;
     int rc = db_exec(tx->db, head,
-                     DB_ARGS(db_i64(row->key), db_i64(row->archived_us), db_i64(row->updated_us)),
+                     DB_ARGS(db_i64(row->key), db_i64(row->archived_us), db_i64(row->updated_us),
+                             db_i64(row->budget_microusd)),
                      &changes, err);
     if (rc)
         return rc;
@@ -99,7 +105,7 @@ int tx_session_update(struct store_tx *tx, const struct session_row *row, struct
     return db_exec(tx->db, config,
                    DB_ARGS(db_i64(row->key), db_text(row->title),
                            db_text(or_else(row->metadata, STR("{}"))),
-                           db_text(or_else(row->agent, STR("{}")))),
+                           db_text(or_else(row->agent, STR("{}"))), db_text(row->limits)),
                    NULL, err);
 }
 
@@ -123,7 +129,8 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     " s.status, s.created_us, s.updated_us, s.archived_us, s.input_tokens, s.output_tokens,"       \
     " s.cache_read_tokens, s.cache_write_5m_tokens, s.cache_write_1h_tokens, s.cost_microusd,"     \
     " s.active_us, s.running_since_us, s.model_requests, s.last_seq, s.last_processed_us,"         \
-    " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent, c.environment"
+    " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent,"               \
+    " c.environment, s.turns, s.held_microusd, s.budget_microusd, s.owner, c.limits"
 
 static struct str copy(struct arena *a, const struct db_rows *r, int col)
 {
@@ -174,6 +181,11 @@ static int read_session(const struct db_rows *r, struct arena *a, struct session
     out->metadata = copy(a, r, 27);
     out->agent = copy(a, r, 28);
     out->environment = copy(a, r, 29);
+    out->usage.turns = db_col_i64(r, 30);
+    out->usage.held_microusd = db_col_i64(r, 31);
+    out->budget_microusd = db_col_i64(r, 32);
+    out->owner = id_from(db_col_str(r, 33));
+    out->limits = copy(a, r, 34);
     return tx_arena_ok(a, err);
 }
 

@@ -139,16 +139,19 @@ struct session_row {
     struct id agent_id;
     int64_t agent_version;
     struct id environment_id;
-    struct str agent;       /* JSON: the resolved snapshot as served under session.agent */
-    struct str environment; /* JSON: the environment's config as of creation */
-    struct str title;       /* absent: null */
-    struct str metadata;    /* JSON object */
-    struct str stop_reason; /* JSON object, or absent */
+    struct str agent;        /* JSON: the resolved snapshot as served under session.agent */
+    struct str environment;  /* JSON: the environment's config as of creation */
+    struct str title;        /* absent: null */
+    struct str metadata;     /* JSON object */
+    struct str stop_reason;  /* JSON object, or absent */
+    struct str limits;       /* JSON object (extension `limits`), or absent */
+    int64_t budget_microusd; /* 0: none */
     enum session_status status;
     int64_t created_us, updated_us, archived_us;
     struct session_usage usage;
     int64_t last_seq, last_processed_us;
     int64_t epoch;    /* fencing: bumped by whoever takes the session over */
+    struct id owner;  /* the server process that took it last; empty: none did */
     bool has_sandbox; /* a sandbox was provisioned for it */
     bool inbox;       /* accepted events wait to be processed */
 };
@@ -190,6 +193,21 @@ int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row
 int tx_inbox_list(struct store_tx *tx, int64_t session_key, int64_t after, struct arena *a,
                   struct inbox_row **out, size_t *n, struct err *err) MUST_USE;
 
+/* ---- the ledger: what each model request cost; rows outlive their session ---- */
+struct ledger_row {
+    struct id workspace_id, session_id, thread_id;
+    int64_t seq; /* of the event that ends the request's span */
+    enum model_purpose purpose;
+    struct str model;
+    struct model_usage usage;
+    int64_t held_microusd; /* reserved for a request whose end nobody saw */
+    int64_t at_us;
+};
+int tx_ledger_add(struct store_tx *tx, const struct ledger_row *row, struct err *err) MUST_USE;
+/* Sums over one session; ws and session as given. */
+int tx_ledger_session(struct store_tx *tx, struct str session_id, int64_t *cost_microusd,
+                      int64_t *held_microusd, int64_t *requests, struct err *err) MUST_USE;
+
 /* ---- the log ---- */
 /* One transition of a session, committed as a whole. */
 struct session_append {
@@ -206,12 +224,14 @@ struct session_append {
     struct session_usage usage;
     int64_t updated_us;
     bool set_sandbox; /* has_sandbox := true */
+    const struct ledger_row *ledger;
+    size_t nledger;
 };
 int tx_session_append(struct store_tx *tx, const struct session_append *ap,
                       struct err *err) MUST_USE;
 /* Takes the session over: epoch + 1. Returns the new epoch. */
 int tx_session_take(struct store_tx *tx, int64_t key, int64_t *epoch, struct err *err) MUST_USE;
-/* title/metadata/archived_us/updated_us/agent snapshot of an existing row, by key. */
+/* title/metadata/archived_us/updated_us/agent snapshot/budget/limits of an existing row, by key. */
 int tx_session_update(struct store_tx *tx, const struct session_row *row, struct err *err) MUST_USE;
 
 struct event_filter {

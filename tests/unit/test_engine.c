@@ -660,13 +660,15 @@ static void metadata_merges_and_an_update_without_change_is_silent(void **state)
     assert_int_equal(json_parse(&a, STR("{\"a\":null,\"b\":\"2\"}"), 0, &patch, &err), 0);
     assert_int_equal(json_parse(&a, STR("{\"b\":\"2\"}"), 0, &same, &err), 0);
     struct waiting_op w = {.op.done = op_done, .code = 1};
-    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), title, patch, &w.op);
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session),
+                          &(struct engine_change){.title = title, .metadata = patch}, &w.op);
     wait_op(r, &w);
     assert_int_equal(w.code, 0);
     assert_string_equal(w.metadata, "{\"b\":\"2\"}");
     expect_log(r, "session.updated");
     w.code = 1;
-    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), title, same, &w.op);
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session),
+                          &(struct engine_change){.title = title, .metadata = same}, &w.op);
     wait_op(r, &w);
     assert_int_equal(w.code, 0);
     expect_log(r, "session.updated");
@@ -861,7 +863,8 @@ static void lose_session(struct rig *r)
     struct err err;
     assert_int_equal(json_parse(&a, STR("\"t\""), 0, &title, &err), 0);
     in_store(r, steal);
-    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), title, NULL, &w.op);
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session),
+                          &(struct engine_change){.title = title, .metadata = NULL}, &w.op);
     wait_op(r, &w);
     assert_int_equal(w.code, ERR_FENCED);
     assert_true(at_rest(r));
@@ -888,7 +891,8 @@ static void a_call_in_flight_is_not_dispatched_again_when_its_session_is_taken_u
     until(r, has_run);
     lose_session(r);
     struct waiting_op w = {.op.done = op_done, .code = 1};
-    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), NULL, NULL, &w.op);
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session),
+                          &(struct engine_change){.title = NULL, .metadata = NULL}, &w.op);
     wait_op(r, &w); /* loaded again */
     assert_int_equal(w.code, 0);
     assert_int_equal(r->nruns, 1);
@@ -913,7 +917,8 @@ static void a_commit_that_fails_does_not_forget_the_next_attempt_at_the_model(vo
     struct err err;
     assert_int_equal(json_parse(&a, STR("\"t\""), 0, &title, &err), 0);
     r->fail_writes = 1;
-    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session), title, NULL, &w.op);
+    engine_session_update(r->engine, id_str(&r->ws), id_str(&r->session),
+                          &(struct engine_change){.title = title, .metadata = NULL}, &w.op);
     while (r->fail_writes || timers(r) != 2)
         uv_run(loop_uv(r->loop), UV_RUN_ONCE);
     fire(r);

@@ -302,7 +302,7 @@ static void a_session_comes_back_as_it_was_stored(void **state)
 {
     (void)state;
     struct session_row s = make_session(id_new("env"), 1000), got;
-    s.usage = (struct session_usage){1, 2, 3, 4, 5, 6, 7, 8, 9};
+    s.usage = (struct session_usage){1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
     s.status = SESSION_RUNNING;
     s.stop_reason = STR("{\"type\":\"end_turn\"}");
     s.has_sandbox = true;
@@ -514,7 +514,7 @@ static void an_append_moves_the_head_and_the_log_together(void **state)
                                 .status = SESSION_RUNNING,
                                 .stop_reason = STR("{}"),
                                 .updated_us = 70,
-                                .usage = {9, 8, 7, 6, 5, 4, 3, 2, 1},
+                                .usage = {11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1},
                                 .set_sandbox = true};
     OK(tx_session_append(&t.tx, &ap, &t.err));
     struct session_row got = get_session(&s.id);

@@ -1,0 +1,36 @@
+/* permission: what the policy `auto` decides about a tool call: rules first, then a judge.
+ *
+ * Pure. The judge is a model of the operator's choice. It sees the user's words, what the agent is
+ * for and the calls; it never sees tool output, web pages or messages of other agents, so that
+ * those cannot talk it into anything. Whatever is not a clear verdict asks or denies, never allows.
+ */
+#ifndef OSTLER_CORE_PERMISSION_H
+#define OSTLER_CORE_PERMISSION_H
+
+#include "core/agent.h"
+#include "core/ports.h"
+#include "core/prompt.h"
+
+enum verdict { VERDICT_NONE, VERDICT_ALLOW, VERDICT_ASK, VERDICT_DENY };
+
+/* About one block of a response; VERDICT_NONE for blocks that no `auto` policy concerns. */
+struct judgement {
+    enum verdict verdict;
+    const char *reason_code; /* "high_risk", "indeterminate", ...; NULL: none */
+};
+
+/* One judgement for each block of `r` (array of r->nblocks from `a`), as far as rules decide; the
+ * others become VERDICT_ASK, indeterminate. *open: how many of them a judge could still decide. */
+struct judgement *permission_rules(struct arena *a, const struct agent *ag,
+                                   const struct model_result *r, size_t *open);
+/* The request to the judge about the open ones. Everything in it lives in `a`. */
+int permission_request(struct arena *a, const struct agent *ag, const struct prompt *p,
+                       const struct model_result *r, const struct judgement *j, struct str model,
+                       struct model_request *out, struct err *err) MUST_USE;
+/* Takes the judge's answer into `j`; what it leaves unclear stays as the rules left it. */
+void permission_answer(const struct model_result *r, const struct model_result *answer,
+                       struct judgement *j);
+/* There was no judge to ask for want of money: the open ones are denied. */
+void permission_unaffordable(const struct model_result *r, struct judgement *j);
+
+#endif
