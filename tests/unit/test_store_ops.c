@@ -533,7 +533,7 @@ static void an_append_moves_the_head_and_the_log_together(void **state)
     assert_int_equal(got.last_seq, 3);
     assert_int_equal(got.status, SESSION_RUNNING);
     assert_true(got.has_sandbox);
-    assert_int_equal(got.usage.input_tokens, 9);
+    assert_int_equal(got.usage.input_tokens, 11);
 
     struct event *rows;
     size_t n;
