@@ -55,7 +55,7 @@ static void explain(struct http_call *call, CURLcode code, struct err *err)
     switch (code) {
     case CURLE_OK: *err = (struct err){.code = 0}; break;
     case CURLE_OPERATION_TIMEDOUT:
-        err_set(err, ERR_TIMEOUT, "connecting to %s took longer than %lld ms", host,
+        err_set(err, ERR_CONNECT, "connecting to %s took longer than %lld ms", host,
                 (long long)call->p.connect_ms);
         break;
     case CURLE_COULDNT_RESOLVE_HOST:

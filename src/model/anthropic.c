@@ -87,6 +87,7 @@ const struct wire anthropic_wire = {
     .base_url = "https://api.anthropic.com",
     .version = "",
     .path = "/v1/messages",
+    .count_path = "/count_tokens",
     .key_env = "ANTHROPIC_API_KEY",
     .url_env = "ANTHROPIC_BASE_URL",
     .credential = "%s",

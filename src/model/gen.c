@@ -26,9 +26,9 @@ static void entry(struct buf *b, const struct model_info *m)
 {
     buf_z(b, "    {STR(");
     text(b, m->id);
-    buf_printf(b, "), %" PRId64 ", %" PRId64 ", \"%s\", \"%s\", %s, %s,\n", m->context_tokens,
+    buf_printf(b, "), %" PRId64 ", %" PRId64 ", \"%s\", \"%s\", %s, %s, %s,\n", m->context_tokens,
                m->max_output_tokens, m->default_effort, m->thinking, m->priced ? "true" : "false",
-               m->unverified ? "true" : "false");
+               m->unverified ? "true" : "false", m->system_messages ? "true" : "false");
     const int64_t prices[] = {m->input,
                               m->output,
                               m->cache_write_5m,

@@ -80,6 +80,7 @@ struct model_info {
     const char *default_effort; /* "high", ... */
     const char *thinking;       /* "adaptive", "budget" or "none" */
     bool priced, unverified;
+    bool system_messages; /* takes messages of the role "system" inside a conversation */
     /* micro-dollars per million tokens */
     int64_t input, output, cache_write_5m, cache_write_1h, cache_read;
     int64_t long_above_tokens; /* 0: no band */

@@ -20,6 +20,7 @@ const struct wire openai_wire = {
     .key_env = "OPENAI_API_KEY",
     .url_env = "OPENAI_BASE_URL",
     .credential = "Bearer %s",
+    .system_messages = true,
     .reads_count = true,
     .decoder = &openai_decoder,
     .body = openai_body,

@@ -55,3 +55,28 @@ void model_price_of(const struct model_info *info, struct model_usage *usage)
     __int128 cost = (sum + 999999) / 1000000;
     usage->cost_microusd = cost > INT64_MAX ? INT64_MAX : (int64_t)cost;
 }
+
+static int64_t most(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+void model_facts_of(const struct model_info *info, struct model_facts *out)
+{
+    *out = (struct model_facts){.context_tokens = info->context_tokens,
+                                .max_output_tokens = info->max_output_tokens,
+                                .priced = info->priced,
+                                .system_messages = info->system_messages};
+    if (!info->priced)
+        return;
+    int64_t input = most(info->input, info->cache_read);
+    input = most(input, most(info->cache_write_5m, info->cache_write_1h));
+    int64_t output = info->output;
+    if (info->long_above_tokens > 0 && info->context_tokens > info->long_above_tokens) {
+        input = most(input, most(info->long_input, info->long_cache_read));
+        input = most(input, most(info->long_cache_write_5m, info->long_cache_write_1h));
+        output = most(output, info->long_output);
+    }
+    out->input_price = input;
+    out->output_price = output;
+}

@@ -36,8 +36,10 @@ struct wire {
     const char *base_url;          /* the published address */
     const char *version;           /* put behind a base URL that has no path; or "" */
     const char *path;              /* put behind the base URL */
+    const char *count_path;        /* put behind `path`: counts a request's tokens; NULL: nobody */
     const char *key_env, *url_env; /* for remedies */
     bool knows_fast;               /* speed "fast" is asked for, and has no list price */
+    bool system_messages;          /* of any model: the role is part of the protocol */
     bool reads_count;              /* tokens read from the cache count towards the rate */
     const struct answer_decoder *decoder;
     int (*body)(const struct wire_request *r, struct buf *out, struct err *err);

@@ -166,9 +166,30 @@ static void router_cancel(void *self, struct model_call *call)
     call->cancel(call);
 }
 
+static struct model_facts router_facts(void *self, struct str model, struct str speed)
+{
+    const struct model_router *r = self;
+    struct model_facts f = {0};
+    if (str_starts(model, script_prefix)) {
+        script_facts(&r->script, str_skip(model, script_prefix.len), &f);
+        return f;
+    }
+    const struct model_info *info = info_of(r, model);
+    const struct provider *p = route_of(r, model).provider;
+    if (info)
+        model_facts_of(info, &f);
+    /* Fast mode has a list of its own that nobody has stated. */
+    if (p && p->wire->knows_fast && str_eqz(speed, "fast"))
+        f.priced = false;
+    f.system_messages = f.system_messages || (p && p->wire->system_messages);
+    f.counts_tokens = p && p->wire->count_path;
+    return f;
+}
+
 struct model_port model_router_port(struct model_router *r)
 {
-    return (struct model_port){.self = r, .start = router_start, .cancel = router_cancel};
+    return (struct model_port){
+        .self = r, .start = router_start, .cancel = router_cancel, .facts = router_facts};
 }
 
 /* ---- life ---- */

@@ -104,25 +104,43 @@ static void call_cancel(struct model_call *base)
     call_end(CONTAINER_OF(base, struct script_call, base));
 }
 
+/* Into `file`, or a view of what is built in. */
+static int source_of(const struct script_provider *p, struct str name, struct buf *file,
+                     struct str *text, struct err *err)
+{
+    char path[PATH_MAX];
+    if (name_ok(name) && file_find(p, name, path)) {
+        int rc = fd_read_file(path, file, err);
+        *text = buf_view(file);
+        return rc;
+    }
+    const struct script_builtin *b = builtin_find(name);
+    *text = b ? b->text : STR_NONE;
+    return b ? 0 : err_set(err, ERR_INVALID, "it is no longer there");
+}
+
+void script_facts(const struct script_provider *p, struct str name, struct model_facts *out)
+{
+    struct err err;
+    struct str text;
+    AUTO_BUF struct buf file = BUF_INIT(SCRIPT_SOURCE);
+    if (source_of(p, name, &file, &text, &err) || script_facts_read(text, out, &err))
+        *out = (struct model_facts){0};
+}
+
 static void run(struct script_call *c)
 {
     struct err err = {0};
-    char path[PATH_MAX];
     struct str name = str_skip(c->req.model, sizeof "script/" - 1), text;
     AUTO_BUF struct buf file = BUF_INIT(SCRIPT_SOURCE);
-    int rc = 0;
-    if (file_find(c->provider, name, path)) {
-        rc = fd_read_file(path, &file, &err);
-        text = buf_view(&file);
-    } else {
-        const struct script_builtin *b = builtin_find(name);
-        text = b ? b->text : STR_NONE;
-        if (!b)
-            rc = err_set(&err, ERR_INVALID, "it is no longer there");
-    }
+    struct model_facts facts;
+    int rc = source_of(c->provider, name, &file, &text, &err);
+    rc = rc ? rc : script_facts_read(text, &facts, &err);
     if (rc == 0)
         rc = script_run(name, text, &c->req, &c->arena, &c->reply, &err);
-    if (rc) {
+    if (rc == 0) {
+        script_price(&facts, &c->reply.usage);
+    } else {
         c->reply = (struct script_reply){.failing = true};
         struct model_failure *f = &c->reply.failure;
         f->kind = MODEL_ERR_REQUEST;

@@ -28,6 +28,15 @@ struct script_provider {
 int script_check(const struct script_provider *p, struct str name, struct err *err) MUST_USE;
 /* "script/NAME" of all there are, sorted: of those built in and the files of `dir`. */
 size_t script_list(const struct script_provider *p, struct arena *a, struct str **out);
+
+enum { SCRIPT_CONTEXT_TOKENS = 200000, SCRIPT_OUTPUT_TOKENS = 32000 };
+/* Of a script's model; all zero when there is none of the name. */
+void script_facts(const struct script_provider *p, struct str name, struct model_facts *out);
+/* The same from the script's text (script_facts.c). INVALID when its first line is wrong. */
+int script_facts_read(struct str source, struct model_facts *out, struct err *err) MUST_USE;
+/* Fills usage->cost_microusd by the prices that the script states: 0 by default. */
+void script_price(const struct model_facts *f, struct model_usage *usage);
+
 struct model_call *script_start(struct script_provider *p, const struct model_request *req,
                                 const struct model_callbacks *cb, void *arg);
 

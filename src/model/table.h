@@ -37,6 +37,9 @@ void model_table_fini(struct model_table *t); /* harmless on a copy of the built
 /* By id or alias; NULL when nothing names it. */
 const struct model_info *model_table_find(const struct model_table *t, struct str id);
 
+/* What is known of a model before it is asked: the dearest of its prices. */
+void model_facts_of(const struct model_info *info, struct model_facts *out);
+
 /* "12.5" dollars: 12500000. At most six decimals and 10^6 dollars; no sign, no exponent. */
 bool model_dollars(struct str text, int64_t *microusd);
 /* Fills usage->cost_microusd and usage->unpriced; `info` NULL: no price is known. */

@@ -201,6 +201,7 @@ static int read_model(struct parse *p, struct fy_node *v, const char *at)
         INFO("effort", false, read_effort, default_effort),
         INFO("thinking", false, read_thinking, thinking),
         INFO("unverified", false, read_bool, unverified),
+        INFO("system_messages", false, read_bool, system_messages),
         {"aliases", false, read_aliases, 0},
         {"price", false, read_price, 0},
         {"long_prompt", false, read_long_prompt, 0},

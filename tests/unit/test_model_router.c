@@ -253,6 +253,51 @@ static void scripts_cost_nothing_and_unknown_models_have_no_price(void **state)
     fixture_fini(&f);
 }
 
+static struct model_facts facts_of(const struct fixture *f, const char *id, const char *speed)
+{
+    struct model_port port = model_router_port(f->router);
+    return port.facts(port.self, str_z(id), str_z(speed));
+}
+
+static void the_facts_of_a_model_are_its_limits_and_its_dearest_prices(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &(struct model_config){.openai_api_key = "k"});
+    static const struct {
+        const char *id, *speed;
+        struct model_facts want;
+    } rows[] = {
+        {"claude-opus-5", "standard", {1000000, 128000, 10000000, 25000000, true, true, true}},
+        {"anthropic/claude-opus-5", NULL, {1000000, 128000, 10000000, 25000000, true, true, true}},
+        {"claude-opus-5", "fast", {1000000, 128000, 10000000, 25000000, false, true, true}},
+        {"claude-sonnet-5", NULL, {1000000, 128000, 4000000, 10000000, true, false, true}},
+        /* the prices of long prompts */
+        {"claude-haiku-5-5", NULL, {1000000, 128000, 1000000, 2500000, true, true, true}},
+        {"claude-next", NULL, {.counts_tokens = true}},
+        {"gpt-5", NULL, {.system_messages = true}},
+        /* the protocol takes the role whatever the table says; it has no fast mode */
+        {"openai/claude-sonnet-5", "fast", {1000000, 128000, 4000000, 10000000, true, true, false}},
+        {"nothing", NULL, {0}},
+        {"script/echo", "fast", {200000, 32000, 0, 0, true, true, true}},
+        {"script/none", NULL, {0}},
+        {"script/../x", NULL, {0}},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct model_facts got = facts_of(&f, rows[i].id, rows[i].speed), want = rows[i].want;
+        if (got.context_tokens != want.context_tokens ||
+            got.max_output_tokens != want.max_output_tokens ||
+            got.input_price != want.input_price || got.output_price != want.output_price ||
+            got.priced != want.priced || got.system_messages != want.system_messages ||
+            got.counts_tokens != want.counts_tokens)
+            fail_msg("%s: %lld %lld %lld %lld %d %d %d", rows[i].id, (long long)got.context_tokens,
+                     (long long)got.max_output_tokens, (long long)got.input_price,
+                     (long long)got.output_price, got.priced, got.system_messages,
+                     got.counts_tokens);
+    }
+    fixture_fini(&f);
+}
+
 static void a_wrong_table_of_models_stops_the_start(void **state)
 {
     (void)state;
@@ -308,6 +353,36 @@ static void a_file_of_the_script_directory_hides_a_built_in_one(void **state)
     script_file("loop", "while true do end");
     assert_string_equal(fixture_ask(&f, "script/loop"), " failed 3");
     assert_non_null(strstr(f.failure.message, "script/loop"));
+    fixture_fini(&f);
+}
+
+static void a_script_states_what_its_model_is(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, &(struct model_config){.script_dir = dir});
+    script_file("small",
+                "--model: context=4000  max_output=500 input=3 output=15.5 system_messages=no "
+                "counts_tokens=no\nreturn function() return {text='a', usage={input_tokens=10, "
+                "output_tokens=2}} end");
+    struct model_facts got = facts_of(&f, "script/small", NULL);
+    assert_int_equal(got.context_tokens, 4000);
+    assert_int_equal(got.max_output_tokens, 500);
+    assert_int_equal(got.input_price, 3000000);
+    assert_int_equal(got.output_price, 15500000);
+    assert_true(got.priced && !got.system_messages && !got.counts_tokens);
+    assert_string_equal(fixture_ask(&f, "script/small"), "[0:0]0=a; stop 0 |a");
+    assert_int_equal(f.usage.cost_microusd, 30 + 31);
+    static const char *const bad[] = {"context=0",           "context=", "context", "input=-1",
+                                      "system_messages=yes", "size=3"};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        char text[200];
+        snprintf(text, sizeof text, "--model: %s\nreturn function() return 'a' end", bad[i]);
+        script_file("small", text);
+        assert_int_equal(facts_of(&f, "script/small", NULL).context_tokens, 0);
+        assert_string_equal(fixture_ask(&f, "script/small"), " failed 3");
+        assert_non_null(strstr(f.failure.message, bad[i]));
+    }
     fixture_fini(&f);
 }
 
@@ -398,8 +473,10 @@ int main(void)
         cmocka_unit_test(a_model_is_known_by_its_providers_id_too),
         cmocka_unit_test(without_a_key_a_call_fails_and_names_the_remedy),
         cmocka_unit_test(scripts_cost_nothing_and_unknown_models_have_no_price),
+        cmocka_unit_test(the_facts_of_a_model_are_its_limits_and_its_dearest_prices),
         cmocka_unit_test(a_wrong_table_of_models_stops_the_start),
         cmocka_unit_test(a_file_of_the_script_directory_hides_a_built_in_one),
+        cmocka_unit_test(a_script_states_what_its_model_is),
         cmocka_unit_test(text_comes_in_pieces_that_keep_characters_whole),
         cmocka_unit_test(a_script_may_fail_in_the_middle_of_its_text),
         cmocka_unit_test(delays_pass_between_pieces_and_before_a_silent_answer),
