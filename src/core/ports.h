@@ -1,4 +1,5 @@
-/* ports: everything impure that the engine needs, as vtables: store, model, sandbox, clock, random.
+/* ports: everything impure that the engine needs, as vtables: store, model, sandbox, clock, random,
+ * and the other server processes.
  *
  * Wired together in cli/serve; the simulator brings its own. All calls and call-backs are on the
  * loop thread. A start never calls back synchronously.
@@ -196,6 +197,37 @@ struct sandbox_port {
     void (*idle)(void *self, struct str session_id);
     /* The session is archived or deleted: ends the hand; with `wipe` removes its files too. */
     void (*destroy)(void *self, struct str session_id, bool wipe);
+};
+
+/* ---- other server processes on the same database ---- */
+
+/* A session belongs to the process that took it last (session_row.owner) for as long as that one
+ * lives; then whoever needs it takes it. */
+enum peer_news_kind {
+    PEER_WAKE,      /* to its owner: the session has something in its inbox */
+    PEER_COMMITTED, /* to the others: the session's log has grown up to `seq` */
+    PEER_DELETED,   /* to the others: this was its last event, which the store does not keep */
+};
+
+struct peer_news {
+    enum peer_news_kind kind;
+    struct str session_id;
+    int64_t seq;
+    struct str event_id, event_body; /* PEER_DELETED */
+};
+
+/* All zero (me is empty): there is one process only; sessions are nobody's, nothing is told. */
+struct peer_port {
+    void *self;
+    struct id me;
+    size_t (*others)(void *self); /* how many there are now */
+    /* Once it is false it stays so: an id is never used again. True for `me`. */
+    bool (*alive)(void *self, struct str owner);
+    /* To one, or with an absent owner to all others. Copied; may be lost with the connection, after
+     * which both sides look at the store (engine_peers_changed). */
+    void (*tell)(void *self, struct str owner, const struct peer_news *news);
+    /* The base URL where it can be reached; false: not known. */
+    bool (*url)(void *self, struct str owner, char *out, size_t cap);
 };
 
 #endif

@@ -33,6 +33,11 @@ struct engine_stats engine_stats(const struct engine *e)
     return s;
 }
 
+const struct peer_port *engine_peers(const struct engine *e)
+{
+    return &e->cfg.peers;
+}
+
 void engine_wake(struct engine *e, struct str session_id)
 {
     if (e->closing)

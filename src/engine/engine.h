@@ -21,6 +21,7 @@ struct engine_config {
     struct rand_port rand;
     struct model_port model;
     struct sandbox_port sandbox;
+    struct peer_port peers; /* all zero: this is the only process */
 };
 
 /* Why a call was not run to its end, by what struct tool_outcome calls the reason. */
@@ -48,6 +49,14 @@ struct engine_stats engine_stats(const struct engine *e);
 
 /* The session has something in its inbox (committed): look at it soon. */
 void engine_wake(struct engine *e, struct str session_id);
+
+/* ---- other processes on the same database ---- */
+const struct peer_port *engine_peers(const struct engine *e);
+/* Another process says so. */
+void engine_peer_told(struct engine *e, const struct peer_news *news);
+/* A process came or went, or news may have been lost: takes over what nobody works on, wakes what
+ * is ours, lets the streams look. Also every second while there are others, as a net. */
+void engine_peers_changed(struct engine *e);
 
 /* ---- operations on a session that append to its log ----
  * Each runs as one commit; `done` on the loop, with the row as it is afterwards (err->code 0) or
