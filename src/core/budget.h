@@ -53,4 +53,11 @@ enum reserve budget_reserve(const struct caps *c, const struct session_usage *u,
                             const struct model_facts *f, const struct request_size *size,
                             struct reservation *out);
 
+/* Why the budget must not become `new_budget_microusd` (0: removed, which is always fine): the
+ * published reason "budget_create_only", "model_not_budgetable" or "budget_not_raised"; NULL: it
+ * may. It is measured against the known cost, which clients see as list_cost: what is held for lost
+ * requests only makes a low one be reached at once. */
+const char *budget_change_refused(const struct caps *c, const struct session_usage *u,
+                                  const struct model_facts *f, int64_t new_budget_microusd);
+
 #endif

@@ -50,6 +50,19 @@ void usage_money_write(struct jw *w, int64_t cost_microusd)
     jw_obj_end(w);
 }
 
+void usage_budget_write(struct jw *w, int64_t budget_microusd)
+{
+    if (budget_microusd <= 0) {
+        jw_null(w);
+        return;
+    }
+    jw_obj(w);
+    jw_kz(w, "type", "limit");
+    jw_key(w, "max_list_cost");
+    usage_money_write(w, budget_microusd);
+    jw_obj_end(w);
+}
+
 void usage_write(struct jw *w, const struct session_usage *u, int64_t now_us)
 {
     jw_obj(w);

@@ -29,6 +29,8 @@ double usage_active_seconds(const struct session_usage *u, int64_t now_us);
 void usage_write(struct jw *w, const struct session_usage *u, int64_t now_us);
 /* {"amount":"3","currency":"USD"} */
 void usage_money_write(struct jw *w, int64_t cost_microusd);
+/* A budget as sessions and session.usage show it (BetaManagedAgentsBudgetLimit); 0: null. */
+void usage_budget_write(struct jw *w, int64_t budget_microusd);
 /* A span's model_usage object (BetaManagedAgentsSpanModelUsage); `speed` absent: left out;
  * `estimated` only where it is true. */
 void usage_span_write(struct jw *w, const struct model_usage *m, struct str speed);
