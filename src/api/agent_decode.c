@@ -46,10 +46,15 @@ static const struct json_field override_fields[] = {
     DEFINITION_FIELDS,
     JSON_FIELD_END};
 
+static const struct json_field session_fields[] = {
+    IN(tools, "tools", .type = JSON_ARRAY, .nullable = true),
+    IN(mcp_servers, "mcp_servers", .type = JSON_ARRAY, .nullable = true), JSON_FIELD_END};
+
 static const struct json_field *const fields_of[] = {
     [AGENT_CREATE] = create_fields,
     [AGENT_UPDATE] = update_fields,
     [AGENT_OVERRIDE] = override_fields,
+    [AGENT_SESSION] = session_fields,
 };
 
 static const char *const efforts[] = {"low", "medium", "high", "xhigh", "max", NULL};
@@ -354,6 +359,25 @@ int agent_thread_snapshot(struct arena *a, struct str snapshot, struct str *out,
             continue;
         jw_key_str(&w, it->key);
         jw_raw(&w, it->raw);
+    }
+    jw_obj_end(&w);
+    return compact_keep(a, &b, out, err);
+}
+
+/* There are no MCP servers to replace yet: the patch has been checked to name none. */
+int agent_snapshot_patch(struct arena *a, const struct agent_patch *p, struct str snapshot,
+                         struct str *out, struct err *err)
+{
+    const struct json *doc;
+    int rc = json_parse(a, snapshot, 0, &doc, err);
+    if (rc)
+        return err_set(err, ERR_CORRUPT, "A stored agent snapshot cannot be read");
+    struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    json_for_each (it, doc) {
+        jw_key_str(&w, it->key);
+        jw_raw(&w, str_eqz(it->key, "tools") && str_some(p->tools) ? p->tools : it->raw);
     }
     jw_obj_end(&w);
     return compact_keep(a, &b, out, err);

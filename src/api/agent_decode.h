@@ -28,7 +28,8 @@ struct agent_def {
         execution_identity, metadata;
 };
 
-enum agent_patch_kind { AGENT_CREATE, AGENT_UPDATE, AGENT_OVERRIDE };
+/* AGENT_SESSION: what a session may change of its own snapshot. */
+enum agent_patch_kind { AGENT_CREATE, AGENT_UPDATE, AGENT_OVERRIDE, AGENT_SESSION };
 
 struct agent_patch {
     enum agent_patch_kind kind;
@@ -55,6 +56,9 @@ void agent_def_write(const struct agent_def *def, struct buf *out); /* {"name":.
 /* The snapshot that a session carries: id, type and version, without metadata. */
 void agent_snapshot_write(const struct agent_def *def, struct str id, int64_t version,
                           struct buf *out);
+/* The snapshot of a session with the patch (AGENT_SESSION) applied. */
+int agent_snapshot_patch(struct arena *a, const struct agent_patch *p, struct str snapshot,
+                         struct str *out, struct err *err) MUST_USE;
 /* The snapshot as a thread shows it: without `multiagent`. */
 int agent_thread_snapshot(struct arena *a, struct str snapshot, struct str *out,
                           struct err *err) MUST_USE;

@@ -66,6 +66,16 @@ static const struct json_field url_fields[] = {
     JSON_FIELD_ANY(struct source_in, type, "type"),
     JSON_FIELD_STR(struct source_in, url, "url", .required = true, .min = 1, .max = 8192),
     JSON_FIELD_END};
+static const struct json_field file_fields[] = {
+    JSON_FIELD_ANY(struct source_in, type, "type"),
+    JSON_FIELD_STR(struct source_in, data, "file_id", .required = true, .min = 1, .max = 64),
+    JSON_FIELD_END};
+
+struct citations_in {
+    const struct json *enabled;
+};
+static const struct json_field citations_fields[] = {
+    JSON_FIELD_ANY(struct citations_in, enabled, "enabled", .type = JSON_BOOL), JSON_FIELD_END};
 
 static bool base64_char(char c)
 {
@@ -94,7 +104,14 @@ static int check_url(struct str url, const char *at, struct err *err)
     return 0;
 }
 
-static int check_source(const struct json *source, bool image, const char *at, struct err *err)
+/* What a message's blocks are checked into. */
+struct blocks {
+    bool result; /* of a tool */
+    size_t nfiles, ndocuments;
+};
+
+static int check_source(struct blocks *b, const struct json *source, bool image, const char *at,
+                        struct err *err)
 {
     struct source_in in;
     struct str type = json_get_str(source, "type");
@@ -112,17 +129,43 @@ static int check_source(const struct json *source, bool image, const char *at, s
     }
     if (str_eqz(type, "text") && !image)
         return json_decode(source, plain_fields, &in, sizeof in, at, err);
-    if (str_eqz(type, "file"))
-        return json_fail(err, at, "type",
-                         "'file' sources are not supported by this version; send the data");
+    if (str_eqz(type, "file")) {
+        b->nfiles++;
+        b->ndocuments += !image;
+        return json_decode(source, file_fields, &in, sizeof in, at, err);
+    }
     return json_fail(err, at, "type", "Input should be %s",
-                     image ? "'base64' or 'url'" : "'base64', 'text' or 'url'");
+                     image ? "'base64', 'url' or 'file'" : "'base64', 'text', 'url' or 'file'");
+}
+
+static int check_search_result(const struct json *block, const char *at, struct err *err)
+{
+    struct block_in in, item;
+    struct citations_in citations;
+    char where[ERR_AT_MAX];
+    int rc = json_decode(block, search_result_fields, &in, sizeof in, at, err);
+    if (!rc && in.context) {
+        json_pointer_key(where, at, STR("citations"));
+        rc = json_decode(in.context, citations_fields, &citations, sizeof citations, where, err);
+    }
+    size_t i = 0;
+    json_for_each (it, rc ? NULL : in.text) {
+        json_pointer_key(where, at, STR("content"));
+        json_pointer_index(where, where, i++);
+        rc = json_decode(it, result_text_fields, &item, sizeof item, where, err);
+        if (!rc && !str_eqz(json_get_str(it, "type"), "text"))
+            rc = json_fail(err, where, "type", "Input should be 'text'");
+        if (rc)
+            break;
+    }
+    return rc;
 }
 
 /* A tool may well have nothing to say: there an empty text is fine (the prompt leaves it out). */
-static int check_block(const struct json *block, bool result, const char *at, struct err *err)
+static int check_block(struct blocks *b, const struct json *block, const char *at, struct err *err)
 {
     struct block_in in;
+    bool result = b->result;
     if (block->type != JSON_OBJECT)
         return json_fail(err, at, NULL, "Input should be a valid object");
     struct str type = json_get_str(block, "type");
@@ -130,7 +173,7 @@ static int check_block(const struct json *block, bool result, const char *at, st
         return json_decode(block, result ? result_text_fields : text_fields, &in, sizeof in, at,
                            err);
     if (str_eqz(type, "search_result") && result)
-        return json_decode(block, search_result_fields, &in, sizeof in, at, err);
+        return check_search_result(block, at, err);
     bool image = str_eqz(type, "image");
     if (!image && !str_eqz(type, "document")) {
         if (str_eqz(type, "redacted"))
@@ -145,17 +188,42 @@ static int check_block(const struct json *block, bool result, const char *at, st
         return rc;
     char where[ERR_AT_MAX];
     json_pointer_key(where, at, STR("source"));
-    return check_source(in.source, image, where, err);
+    return check_source(b, in.source, image, where, err);
 }
 
-static int check_content(const struct json *content, bool result, const char *at, struct err *err)
+static int check_content(const struct json *content, bool result, const char *at,
+                         struct sent_event *out, struct err *err)
 {
+    struct blocks b = {.result = result};
     size_t i = 0;
     json_for_each (block, content) {
         char where[ERR_AT_MAX];
         json_pointer_key(where, at, STR("content"));
         json_pointer_index(where, where, i++);
-        int rc = check_block(block, result, where, err);
+        int rc = check_block(&b, block, where, err);
+        if (rc)
+            return rc;
+    }
+    out->content = content;
+    out->nfiles = b.nfiles;
+    out->ndocuments = b.ndocuments;
+    return 0;
+}
+
+static int check_system_content(const struct json *content, const char *at, struct err *err)
+{
+    size_t i = 0;
+    json_for_each (block, content) {
+        struct block_in in;
+        char where[ERR_AT_MAX];
+        json_pointer_key(where, at, STR("content"));
+        json_pointer_index(where, where, i++);
+        if (block->type == JSON_OBJECT && !str_eqz(json_get_str(block, "type"), "text"))
+            return json_fail(err, where, "type",
+                             json_get(block, "type") ? "Input should be 'text': a system.message "
+                                                       "holds text only"
+                                                     : "Field required");
+        int rc = json_decode(block, text_fields, &in, sizeof in, where, err);
         if (rc)
             return rc;
     }
@@ -229,12 +297,29 @@ static int decode_message(struct arena *a, const struct json *v, const char *at,
     struct event_in in;
     int rc = json_decode(v, message_fields, &in, sizeof in, at, err);
     if (!rc)
-        rc = check_content(in.content, false, at, err);
+        rc = check_content(in.content, false, at, out, err);
     if (rc)
         return rc;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
     struct jw w = jw_to(&b);
     begin(&w, out, EVENT_USER_MESSAGE);
+    jw_key(&w, "content");
+    compact_value(&w, in.content->raw);
+    return finish(a, &b, &w, out, err);
+}
+
+static int decode_system(struct arena *a, const struct json *v, const char *at,
+                         struct sent_event *out, struct err *err)
+{
+    struct event_in in;
+    int rc = json_decode(v, message_fields, &in, sizeof in, at, err);
+    if (!rc)
+        rc = check_system_content(in.content, at, err);
+    if (rc)
+        return rc;
+    struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
+    struct jw w = jw_to(&b);
+    begin(&w, out, EVENT_SYSTEM_MESSAGE);
     jw_key(&w, "content");
     compact_value(&w, in.content->raw);
     return finish(a, &b, &w, out, err);
@@ -273,6 +358,8 @@ static int decode_confirmation(struct arena *a, const struct json *v, const char
     jw_kz(&w, "result", results[in.result]);
     if (str_some(in.deny_message))
         jw_kstr(&w, "deny_message", in.deny_message);
+    if (json_is(in.thread, JSON_STRING))
+        out->thread_id = in.thread->str;
     out->answers = in.tool_use_id;
     return finish(a, &b, &w, out, err);
 }
@@ -283,7 +370,7 @@ static int decode_custom_result(struct arena *a, const struct json *v, const cha
     struct event_in in;
     int rc = json_decode(v, custom_result_fields, &in, sizeof in, at, err);
     if (!rc && json_is(in.content, JSON_ARRAY))
-        rc = check_content(in.content, true, at, err);
+        rc = check_content(in.content, true, at, out, err);
     if (rc)
         return rc;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
@@ -294,6 +381,8 @@ static int decode_custom_result(struct arena *a, const struct json *v, const cha
     compact_value(&w, json_is(in.content, JSON_ARRAY) ? in.content->raw : STR("[]"));
     if (json_is(in.is_error, JSON_BOOL))
         jw_kbool(&w, "is_error", in.is_error->boolean);
+    if (json_is(in.thread, JSON_STRING))
+        out->thread_id = in.thread->str;
     out->answers = in.tool_use_id;
     return finish(a, &b, &w, out, err);
 }
@@ -303,13 +392,12 @@ static int refuse_type(const struct json *v, bool initial, const char *at, struc
     struct str name = json_get_str(v, "type");
     enum event_type type = event_type_of(name);
     const char *sent = initial ? "'user.message'"
-                               : "'user.message', 'user.interrupt', 'user.tool_confirmation' or "
-                                 "'user.custom_tool_result'";
+                               : "'user.message', 'user.interrupt', 'user.tool_confirmation', "
+                                 "'user.custom_tool_result' or 'system.message'";
     if (!json_get(v, "type"))
         return json_fail(err, at, "type", "Field required");
     switch ((int)type) {
     case EVENT_USER_TOOL_RESULT:
-    case EVENT_SYSTEM_MESSAGE:
         if (initial)
             break;
         /* fall through */
@@ -332,6 +420,7 @@ static const struct {
     {EVENT_USER_INTERRUPT, decode_interrupt, false},
     {EVENT_USER_TOOL_CONFIRMATION, decode_confirmation, false},
     {EVENT_USER_CUSTOM_TOOL_RESULT, decode_custom_result, false},
+    {EVENT_SYSTEM_MESSAGE, decode_system, false},
 };
 
 static int decode_one(struct arena *a, const struct json *v, bool initial, const char *at,
@@ -346,20 +435,58 @@ static int decode_one(struct arena *a, const struct json *v, bool initial, const
     return refuse_type(v, initial, at, err);
 }
 
+/* A system.message accompanies what stands before it; alone it accompanies the last turn. */
+static int check_place(const struct sent_event *events, size_t n, size_t i, const char *at,
+                       struct err *err)
+{
+    char where[ERR_AT_MAX];
+    json_pointer_index(where, at, i);
+    if (i + 1 < n)
+        return json_fail(err, where, NULL,
+                         "A system.message is the last event of its request, and the only one of "
+                         "its type");
+    if (i > 0 && events[i - 1].event.type != EVENT_USER_MESSAGE &&
+        events[i - 1].event.type != EVENT_USER_CUSTOM_TOOL_RESULT)
+        return json_fail(err, where, NULL,
+                         "A system.message directly follows the user.message or the tool result "
+                         "that it accompanies, not a %s",
+                         event_name(events[i - 1].event.type));
+    return 0;
+}
+
+static int check_documents(const struct sent_event *events, size_t n, const char *at,
+                           struct err *err)
+{
+    size_t documents = 0;
+    for (size_t i = 0; i < n; i++)
+        documents += events[i].ndocuments;
+    if (documents > LIMIT_FILE_DOCUMENTS)
+        return json_fail(err, at, NULL, "At most %d document blocks may have files as sources",
+                         LIMIT_FILE_DOCUMENTS);
+    return 0;
+}
+
 int events_decode(struct arena *a, const struct json *list, bool initial, const char *at,
                   struct sent_event **out, struct err *err)
 {
     struct sent_event *events = ARENA_ARRAY(a, struct sent_event, list->count + 1);
     if (!events)
         return err_at(err, ERR_LIMIT, at, "The events are too large");
-    size_t i = 0;
+    size_t n = 0;
     json_for_each (v, list) {
         char where[ERR_AT_MAX];
-        json_pointer_index(where, at, i);
-        int rc = decode_one(a, v, initial, where, &events[i++], err);
+        json_pointer_index(where, at, n);
+        int rc = decode_one(a, v, initial, where, &events[n++], err);
+        if (rc)
+            return rc;
+    }
+    for (size_t i = 0; i < n; i++) {
+        int rc = 0;
+        if (events[i].event.type == EVENT_SYSTEM_MESSAGE)
+            rc = check_place(events, n, i, at, err);
         if (rc)
             return rc;
     }
     *out = events;
-    return 0;
+    return check_documents(events, n, at, err);
 }

@@ -3,7 +3,10 @@
 #include "api/event_decode.h"
 #include "api/handlers.h"
 #include "api/session_call.h"
+#include "api/session_json.h"
+#include "api/sources.h"
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "json/decode.h"
 
@@ -23,9 +26,12 @@ struct send_call {
     struct session_row row;
     struct sent_event *events;
     size_t n;
+    int64_t received_us;
+    struct str model, speed; /* of the session's agent, for a system.message */
+    struct err refusal;      /* of what was looked at before the transaction; code 0: none */
 };
 
-/* An interrupt may name a thread of the session; there is only the primary one. */
+/* An event may name a thread of the session; there is only the primary one. */
 static int check_threads(const struct send_call *s, struct err *err)
 {
     for (size_t i = 0; i < s->n; i++) {
@@ -34,10 +40,45 @@ static int check_threads(const struct send_call *s, struct err *err)
             continue;
         char where[ERR_AT_MAX];
         json_pointer_index(where, "/events", i);
-        return json_fail(err, where, "session_thread_id", "No thread '" STR_FMT "' in this session",
-                         STR_ARG(str_utf8_take(id, 64)));
+        json_fail(err, where, "session_thread_id", "No thread '" STR_FMT "' in this session",
+                  STR_ARG(str_utf8_take(id, 64)));
+        err->code = ERR_NOT_FOUND;
+        return ERR_NOT_FOUND;
     }
     return 0;
+}
+
+static bool has_system(const struct send_call *s)
+{
+    return s->events[s->n - 1].event.type == EVENT_SYSTEM_MESSAGE;
+}
+
+/* A system.message goes with what it follows. Alone it needs a session that has ended its turn, and
+ * while calls wait for the client it can only go with an answer to them. */
+static int check_system(const struct send_call *s, struct arena *a, struct err *err)
+{
+    if (!has_system(s))
+        return 0;
+    const struct json *reason = NULL;
+    char where[ERR_AT_MAX];
+    json_pointer_index(where, "/events", s->n - 1);
+    if (str_some(s->row.stop_reason) && json_parse(a, s->row.stop_reason, 0, &reason, err))
+        return err_set(err, ERR_CORRUPT, "the stop reason of %s cannot be read", s->row.id.z);
+    struct str why = json_get_str(reason, "type");
+    bool idle = session_status_shown(&s->row) == SESSION_IDLE;
+    if (idle && str_eqz(why, "requires_action")) {
+        if (s->n > 1 && s->events[s->n - 2].event.type == EVENT_USER_CUSTOM_TOOL_RESULT)
+            return 0;
+        return json_fail(err, where, NULL,
+                         "While the session waits for answers (requires_action) a system.message "
+                         "can only follow a tool result in the same request");
+    }
+    if (s->n > 1 || (idle && (why.len == 0 || str_eqz(why, "end_turn"))))
+        return 0;
+    return json_fail(err, where, NULL,
+                     "A system.message without the message or tool result it accompanies needs a "
+                     "session that is idle after end_turn; this one is %s" STR_FMT,
+                     idle ? "idle after " : "running", STR_ARG(idle ? why : STR("")));
 }
 
 /* The tool use that an answer names, out of the session's log. */
@@ -94,8 +135,14 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
     int rc = session_find(tx, c, &s->row, err);
     if (!rc)
         rc = session_open_check(&s->row, err);
+    if (!rc && s->refusal.code) {
+        *err = s->refusal;
+        rc = err->code;
+    }
     if (!rc)
         rc = check_threads(s, err);
+    if (!rc)
+        rc = check_system(s, &c->arena, err);
     for (size_t i = 0; !rc && i < s->n; i++)
         rc = check_answer(tx, s, i, err);
     for (size_t i = 0; !rc && i < s->n; i++) {
@@ -105,6 +152,24 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
     return rc;
 }
 
+/* Results of tools count as processed on their receipt, and are echoed so. */
+static void write_event(const struct sent_event *e, int64_t received_us, struct buf *out)
+{
+    static const char mark[] = "\"processed_at\":null";
+    struct str body = e->event.body;
+    ptrdiff_t at =
+        e->event.type == EVENT_USER_CUSTOM_TOOL_RESULT ? str_find(body, str_z(mark)) : -1;
+    if (at < 0) {
+        buf_str(out, body);
+        return;
+    }
+    char text[CLOCK_TEXT_MAX];
+    clock_format(text, received_us);
+    buf_str(out, str_take(body, (size_t)at));
+    buf_printf(out, "\"processed_at\":\"%s\"", text);
+    buf_str(out, str_skip(body, (size_t)at + sizeof mark - 1));
+}
+
 static void write_answer(struct call *c, struct buf *out)
 {
     const struct send_call *s = c->state;
@@ -112,7 +177,7 @@ static void write_answer(struct call *c, struct buf *out)
     for (size_t i = 0; i < s->n; i++) {
         if (i)
             buf_ch(out, ',');
-        buf_str(out, s->events[i].event.body);
+        write_event(&s->events[i], s->received_us, out);
     }
     buf_z(out, "]}");
 }
@@ -121,6 +186,59 @@ static void sent(struct call *c)
 {
     const struct send_call *s = c->state;
     engine_wake(c->api->cfg.engine, id_str(&s->row.id));
+}
+
+static void submit(struct call *c)
+{
+    static const struct call_creation how = {send_step, write_answer, sent, NULL};
+    call_create(c, &how);
+}
+
+/* What takes time, or belongs to the loop, is looked at before the transaction. What is wrong there
+ * is said in it: the same request under an Idempotency-Key gets the answer it got. */
+static int prepare_step(struct store_tx *tx, struct call *c, struct err *err)
+{
+    struct send_call *s = c->state;
+    const struct json *agent;
+    s->refusal.code = 0;
+    int rc = session_find(tx, c, &s->row, err);
+    if (rc == 0 && has_system(s)) {
+        if (json_parse(&c->arena, s->row.agent, 0, &agent, err))
+            return err_set(err, ERR_CORRUPT, "the agent of %s cannot be read", s->row.id.z);
+        s->model = json_get_str(json_get(agent, "model"), "id");
+        s->speed = json_get_str(json_get(agent, "model"), "speed");
+    }
+    if (rc == 0)
+        rc = sources_resolve(tx, c, s->events, s->n, "/events", err);
+    if (rc != ERR_NOT_FOUND && rc != ERR_INVALID && rc != ERR_TOO_LARGE)
+        return rc;
+    s->refusal = *err;
+    return 0;
+}
+
+static void check_model(struct call *c)
+{
+    struct send_call *s = c->state;
+    struct model_port models = model_router_port(c->api->cfg.models);
+    char where[ERR_AT_MAX];
+    if (models.facts && models.facts(models.self, s->model, s->speed).system_messages)
+        return;
+    json_pointer_index(where, "/events", s->n - 1);
+    json_fail(&s->refusal, where, NULL,
+              "model_does_not_support_mid_conversation_system: '" STR_FMT "' takes no "
+              "system.message",
+              STR_ARG(str_utf8_take(s->model, 64)));
+    s->refusal.detail = "model_does_not_support_mid_conversation_system";
+}
+
+static void prepared(struct call *c)
+{
+    struct send_call *s = c->state;
+    if (!c->req)
+        return; /* the client is gone, and nothing was accepted yet */
+    if (s->refusal.code == 0 && has_system(s))
+        check_model(c);
+    submit(c);
 }
 
 void events_send(struct call *c)
@@ -133,13 +251,15 @@ void events_send(struct call *c)
     int rc = json_decode(c->doc, send_fields, &in, sizeof in, "", &err);
     if (!rc) {
         s->n = in.events->count;
+        s->received_us = clock_unix_us();
         rc = events_decode(&c->arena, in.events, false, "/events", &s->events, &err);
     }
-    static const struct call_creation how = {send_step, write_answer, sent, NULL};
     if (rc)
         call_fail(c, &err);
+    else if (has_system(s) || sources_any(s->events, s->n))
+        call_read(c, prepare_step, prepared);
     else
-        call_create(c, &how);
+        submit(c);
 }
 
 /* ---- list ---- */

@@ -6,6 +6,7 @@
 #include "api/metadata.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
+#include "api/sources.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -48,6 +49,7 @@ struct create_call {
     struct str environment_id;
     struct sent_event *events;
     size_t nevents;
+    struct err refusal; /* of the events' files; code 0: none */
     struct session_row row;
 };
 
@@ -197,6 +199,10 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct create_call *s = c->state;
     int rc = resolve_agent(tx, c, s, err);
+    if (!rc && s->refusal.code) {
+        *err = s->refusal;
+        rc = err->code;
+    }
     if (!rc)
         rc = resolve_environment(tx, c, s, err);
     if (!rc)
@@ -224,6 +230,30 @@ static void created(struct call *c)
         engine_wake(c->api->cfg.engine, id_str(&s->row.id));
 }
 
+static void submit(struct call *c)
+{
+    static const struct call_creation how = {create_step, write_answer, created, NULL};
+    call_create(c, &how);
+}
+
+/* Files are read before the transaction; what is wrong with them is said in it. */
+static int prepare_step(struct store_tx *tx, struct call *c, struct err *err)
+{
+    struct create_call *s = c->state;
+    s->refusal.code = 0;
+    int rc = sources_resolve(tx, c, s->events, s->nevents, "/initial_events", err);
+    if (rc != ERR_NOT_FOUND && rc != ERR_INVALID && rc != ERR_TOO_LARGE)
+        return rc;
+    s->refusal = *err;
+    return 0;
+}
+
+static void prepared(struct call *c)
+{
+    if (c->req) /* else the client is gone, and nothing was accepted yet */
+        submit(c);
+}
+
 void sessions_create(struct call *c)
 {
     struct create_call *s = call_state(c, sizeof *s);
@@ -238,6 +268,8 @@ void sessions_create(struct call *c)
     s->row.workspace_id = c->workspace_id;
     s->row.thread_id = id_new("sthr");
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    static const struct call_creation how = {create_step, write_answer, created, NULL};
-    call_create(c, &how);
+    if (sources_any(s->events, s->nevents))
+        call_read(c, prepare_step, prepared);
+    else
+        submit(c);
 }

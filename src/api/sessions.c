@@ -20,6 +20,7 @@ struct session_call {
     size_t n;
     bool has_prev, has_next;
     struct engine_change change;
+    struct agent_patch agent; /* for change */
     struct str thread_agent;
     struct engine_op op;
     struct call *call; /* for op */
@@ -154,11 +155,10 @@ static const struct json_field update_fields[] = {
 
 static int refuse_update(const struct update_in *in, struct err *err)
 {
-    if (in->agent)
-        return json_fail(err, "", "agent",
-                         "Changing a session's agent is not supported by this version");
     if (in->vaults)
-        return json_fail(err, "", "vault_ids", "Vaults cannot be changed; reserved for future use");
+        return json_fail(err, "", "vault_ids",
+                         "A session's vaults cannot be changed; the field is reserved for future "
+                         "use");
     if (in->limits)
         return json_fail(err, "", "limits", "Not supported by this version");
     if (json_is(in->budget, JSON_OBJECT)) {
@@ -172,6 +172,26 @@ static int refuse_update(const struct update_in *in, struct err *err)
     return 0; /* null removes a budget; there is none */
 }
 
+static int patch_agent(const struct engine_change *ch, struct arena *a, struct str now,
+                       struct str *out, struct err *err)
+{
+    const struct session_call *s = CONTAINER_OF(ch, struct session_call, change);
+    return agent_snapshot_patch(a, &s->agent, now, out, err);
+}
+
+/* An agent that names nothing to replace changes nothing, and may do so at any time. */
+static int decode_agent(struct call *c, struct session_call *s, const struct json *v,
+                        struct err *err)
+{
+    struct model_rules rules;
+    if (!v)
+        return 0;
+    if (v->type == JSON_OBJECT && v->count)
+        s->change.agent = patch_agent;
+    return agent_patch_decode(&c->arena, v, AGENT_SESSION, "/agent", call_model_rules(c, &rules),
+                              &s->agent, err);
+}
+
 static int update_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct session_call *s = c->state;
@@ -179,6 +199,11 @@ static int update_step(struct store_tx *tx, struct call *c, struct err *err)
     int rc = session_find(tx, c, &s->row, err);
     if (!rc)
         rc = session_open_check(&s->row, err);
+    if (!rc && s->change.agent) {
+        rc = session_rest_check(&s->row, "its agent can be changed", err);
+        if (rc)
+            str_copyz(err->at, sizeof err->at, STR("/agent"));
+    }
     /* The engine merges again in its own commit; here only the size of the outcome is checked. */
     return rc ? rc
               : metadata_merge(&c->arena, s->row.metadata, s->change.metadata, false, "/metadata",
@@ -197,6 +222,8 @@ void sessions_update(struct call *c)
         rc = refuse_update(&in, &err);
     if (!rc)
         rc = metadata_check(in.metadata, true, "/metadata", &err);
+    if (!rc)
+        rc = decode_agent(c, s, in.agent, &err);
     if (rc) {
         call_fail(c, &err);
         return;
@@ -345,8 +372,12 @@ void threads_list(struct call *c)
     int64_t limit = 1000;
     if (!s)
         return;
-    if (query_i64(&c->query, "limit", 1, 1000, &limit, &err) ||
-        query_set(&c->query, "statuses", session_status_names, &s->filter.statuses, &err))
+    if (str_some(query_get(&c->query, "page"))) { /* one thread, one page: nobody has a cursor */
+        err_at(&err, ERR_INVALID, "page",
+               "page: Invalid cursor; use the next_page of an earlier response of this list");
+        call_fail(c, &err);
+    } else if (query_i64(&c->query, "limit", 1, 1000, &limit, &err) ||
+               query_set(&c->query, "statuses", session_status_names, &s->filter.statuses, &err))
         call_fail(c, &err);
     else
         call_read(c, thread_step, reply_threads);

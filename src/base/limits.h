@@ -35,6 +35,9 @@ enum {
     LIMIT_INITIAL_EVENTS = 50,
     LIMIT_EVENTS_PER_SEND = 1000,
     LIMIT_CONTENT_BLOCKS = 1000,
+    LIMIT_FILE_DOCUMENTS = 100,                    /* with files as sources, in one request */
+    LIMIT_MESSAGE_FILES = 20 * 1024 * 1024,        /* ours: bytes of the files in one message */
+    LIMIT_REQUEST_FILES = 3 * LIMIT_MESSAGE_FILES, /* ours: ... and in all of one request */
 
     /* Files (API) */
     LIMIT_FILE = 500 * 1024 * 1024,

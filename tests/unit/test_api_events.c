@@ -64,8 +64,37 @@ static void an_interrupt_may_name_a_thread(void **state)
 }
 
 #define MESSAGE(x) "[{\"type\":\"user.message\",\"content\":[" x "]}]"
+#define SYSTEM "{\"type\":\"system.message\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}"
+#define INTERRUPT "{\"type\":\"user.interrupt\"}"
 #define IMAGE(x) MESSAGE("{\"type\":\"image\",\"source\":" x "}")
 #define DOCUMENT(x) MESSAGE("{\"type\":\"document\",\"source\":" x "}")
+
+#define RESULT(x)                                                                                  \
+    "[{\"type\":\"user.custom_tool_result\",\"custom_tool_use_id\":\"sevt_1\",\"content\":[" x "]" \
+                                                                                               "}" \
+                                                                                               "]"
+#define FOUND(citations, content)                                                                  \
+    "{\"type\":\"search_result\",\"source\":\"s\",\"title\":\"t\",\"citations\":" citations        \
+    ",\"content\":[" content "]}"
+
+static void sources_that_are_files_are_counted(void **state)
+{
+    (void)state;
+    struct sent_event *events;
+    struct err err;
+    assert_int_equal(
+        decode("[{\"type\":\"user.message\",\"content\":[{\"type\":\"text\",\"text\":\"x\"},"
+               "{\"type\":\"image\",\"source\":{\"type\":\"file\",\"file_id\":\"file_1\"}},"
+               "{\"type\":\"document\",\"source\":{\"type\":\"file\",\"file_id\":\"file_2\"}}]},"
+               "{\"type\":\"user.message\",\"content\":[{\"type\":\"text\",\"text\":\"y\"}]}]",
+               false, &events, &err),
+        0);
+    assert_int_equal(events[0].nfiles, 2);
+    assert_int_equal(events[0].ndocuments, 1);
+    assert_int_equal(events[0].content->count, 3);
+    assert_int_equal(events[1].nfiles, 0);
+    assert_true(str_find(events[0].event.body, STR("\"file_id\":\"file_2\"")) > 0);
+}
 
 static void every_kind_of_content_is_taken(void **state)
 {
@@ -79,6 +108,7 @@ static void every_kind_of_content_is_taken(void **state)
         DOCUMENT("{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":\"hi\"}"),
         MESSAGE("{\"type\":\"document\",\"title\":null,\"context\":\"c\",\"source\":{\"type\":"
                 "\"url\",\"url\":\"http://x/\"}}"),
+        IMAGE("{\"type\":\"file\",\"file_id\":\"file_1\"}"),
     };
     for (size_t i = 0; i < COUNT_OF(fine); i++) {
         struct sent_event *events;
@@ -109,7 +139,14 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
         {"[{\"type\":\"user.custom_tool_result\",\"custom_tool_use_id\":\"sevt_1\",\"content\":"
          "[{\"type\":\"audio\"}]}]",
          "/events/0/content/0/type", false},
-        {"[{\"type\":\"system.message\"}]", "/events/0/type", false},
+        {"[{\"type\":\"system.message\"}]", "/events/0/content", false},
+        {"[{\"type\":\"system.message\",\"content\":[{\"type\":\"image\"}]}]",
+         "/events/0/content/0/type", false},
+        {"[{\"type\":\"system.message\",\"content\":[{\"type\":\"text\",\"text\":\"x\"}]}]",
+         "/events/0/type", true},
+        {"[" SYSTEM "," INTERRUPT "]", "/events/0", false},
+        {"[" SYSTEM "," SYSTEM "]", "/events/0", false},
+        {"[" INTERRUPT "," SYSTEM "]", "/events/1", false},
         {"[{\"type\":\"user.define_outcome\"}]", "/events/0/type", true},
         {"[{\"type\":\"user.interrupt\"}]", "/events/0/type", true},
         {"[{\"type\":\"user.interrupt\"},{\"type\":\"user.interrupt\",\"x\":1}]", "/events/1/x",
@@ -126,8 +163,14 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
          "/events/0/content/0/cache_control", false},
         {MESSAGE("{\"type\":\"image\"}"), "/events/0/content/0/source", false},
         {IMAGE("{}"), "/events/0/content/0/source/type", false},
-        {IMAGE("{\"type\":\"file\",\"file_id\":\"file_1\"}"), "/events/0/content/0/source/type",
-         false},
+        {IMAGE("{\"type\":\"file\"}"), "/events/0/content/0/source/file_id", false},
+        {IMAGE("{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":\"x\"}"),
+         "/events/0/content/0/source/type", false},
+        {RESULT(FOUND("{\"enabled\":1}", "{\"type\":\"text\",\"text\":\"x\"}")),
+         "/events/0/content/0/citations/enabled", false},
+        {RESULT(FOUND("{}", "{\"type\":\"image\",\"text\":\"x\"}")),
+         "/events/0/content/0/content/0/type", false},
+        {MESSAGE(FOUND("{}", "")), "/events/0/content/0/type", false},
         {IMAGE("{\"type\":\"base64\",\"media_type\":\"image/bmp\",\"data\":\"aGk=\"}"),
          "/events/0/content/0/source/media_type", false},
         {IMAGE("{\"type\":\"base64\",\"media_type\":\"image/png\",\"data\":\"a*==\"}"),
@@ -155,6 +198,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_is_stored_as_it_will_be_served),
         cmocka_unit_test(an_interrupt_may_name_a_thread),
+        cmocka_unit_test(sources_that_are_files_are_counted),
         cmocka_unit_test(every_kind_of_content_is_taken),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
     };
