@@ -40,8 +40,10 @@ static int body(const struct wire_request *r, struct buf *out, struct err *err)
     struct jw w = jw_to(out);
     jw_obj(&w);
     jw_kstr(&w, "model", r->model);
-    jw_ki64(&w, "max_tokens", max_tokens);
-    jw_kbool(&w, "stream", true);
+    if (!r->counting) {
+        jw_ki64(&w, "max_tokens", max_tokens);
+        jw_kbool(&w, "stream", true);
+    }
     jw_kraw(&w, "cache_control", STR("{\"type\":\"ephemeral\"}"));
     if (info && strcmp(info->thinking, "adaptive") == 0) {
         jw_kraw(&w, "thinking", STR("{\"type\":\"adaptive\"}"));

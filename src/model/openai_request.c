@@ -43,6 +43,8 @@ static void block_text(struct buf *b, const struct json *block)
         add(b, "\n", json_get_str(block, "source"));
         json_for_each (piece, json_get(block, "content"))
             block_text(b, piece);
+    } else if (is(block, "image")) {
+        add(b, "\n\n", STR("(an image that this model cannot be shown)"));
     } else {
         /* Nothing is dropped silently: the model sees what it was. */
         add(b, "\n\n", block->raw);
@@ -379,8 +381,11 @@ int openai_body(const struct wire_request *r, struct buf *out, struct err *err)
     put_system(&w, system);
     json_for_each (message, messages) {
         const struct json *content = json_get(message, "content");
-        if (str_eqz(json_get_str(message, "role"), "assistant"))
+        struct str role = json_get_str(message, "role");
+        if (str_eqz(role, "assistant"))
             put_assistant(&w, content);
+        else if (str_eqz(role, "system"))
+            put_system(&w, content);
         else
             put_user(&w, content);
     }

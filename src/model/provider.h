@@ -27,6 +27,7 @@ struct wire_request {
     const struct model_info *info; /* NULL: the table does not name the model */
     struct str model;              /* the id as the provider knows it */
     bool published;                /* the provider is at the protocol's published address */
+    bool counting;                 /* its tokens are to be counted, it is not to be answered */
 };
 
 enum { WIRE_HEADERS_MAX = 8 };
@@ -58,6 +59,7 @@ struct provider {
     struct loop *loop;
     struct http_client *http;
     char *url;
+    char *count_url;  /* NULL: it does not count */
     char *key;        /* NULL: none */
     char *credential; /* the header's value; NULL: none */
     char *key_name, *url_name;
@@ -79,6 +81,14 @@ struct model_call *wire_start(struct provider *p, const struct wire_request *r,
 /* About how many tokens a text in JSON is: a token for four bytes, and a flat number for an image
  * or a file that stands in it. */
 int64_t wire_estimate(struct str json);
+
+/* ---- counting (count.c): as model_port.count ---- */
+
+struct model_call *count_start(struct provider *p, const struct wire_request *r,
+                               void (*done)(void *arg, int64_t tokens), void *arg);
+/* The number is known already. */
+struct model_call *count_known(struct loop *l, int64_t tokens,
+                               void (*done)(void *arg, int64_t tokens), void *arg);
 
 /* ---- a call that fails with a prepared failure (router.c) ---- */
 

@@ -186,10 +186,32 @@ static struct model_facts router_facts(void *self, struct str model, struct str 
     return f;
 }
 
+static struct model_call *router_count(void *self, const struct model_request *req,
+                                       void (*done)(void *arg, int64_t tokens), void *arg)
+{
+    struct model_router *r = self;
+    if (str_starts(req->model, script_prefix)) {
+        struct model_facts f = router_facts(r, req->model, req->speed);
+        int64_t tokens = f.counts_tokens ? script_prompt_tokens(req) : -1;
+        return count_known(r->loop, tokens, done, arg);
+    }
+    struct target to = route_of(r, req->model);
+    if (!to.provider)
+        return count_known(r->loop, -1, done, arg);
+    const struct wire_request wire = {.req = req,
+                                      .info = info_of(r, req->model),
+                                      .model = to.model,
+                                      .published = to.provider->published};
+    return count_start(to.provider, &wire, done, arg);
+}
+
 struct model_port model_router_port(struct model_router *r)
 {
-    return (struct model_port){
-        .self = r, .start = router_start, .cancel = router_cancel, .facts = router_facts};
+    return (struct model_port){.self = r,
+                               .start = router_start,
+                               .cancel = router_cancel,
+                               .facts = router_facts,
+                               .count = router_count};
 }
 
 /* ---- life ---- */

@@ -34,6 +34,9 @@ enum { SCRIPT_CONTEXT_TOKENS = 200000, SCRIPT_OUTPUT_TOKENS = 32000 };
 void script_facts(const struct script_provider *p, struct str name, struct model_facts *out);
 /* The same from the script's text (script_facts.c). INVALID when its first line is wrong. */
 int script_facts_read(struct str source, struct model_facts *out, struct err *err) MUST_USE;
+/* What a script's usage says of the prompt unless the script says otherwise: a token for four
+ * bytes. */
+int64_t script_prompt_tokens(const struct model_request *req);
 /* Fills usage->cost_microusd by the prices that the script states: 0 by default. */
 void script_price(const struct model_facts *f, struct model_usage *usage);
 

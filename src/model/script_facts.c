@@ -58,6 +58,11 @@ int script_facts_read(struct str source, struct model_facts *out, struct err *er
     return 0;
 }
 
+int64_t script_prompt_tokens(const struct model_request *req)
+{
+    return (int64_t)(req->system.len + req->tools.len + req->messages.len + 3) / 4;
+}
+
 void script_price(const struct model_facts *f, struct model_usage *usage)
 {
     const struct model_info info = {.priced = true,

@@ -41,6 +41,9 @@ void script_sorted_keys(lua_State *L, int at);
 /* ---- script_request.c ---- */
 void script_request_push(lua_State *L);
 
+/* ---- script_aside.c: the global `aside` ---- */
+int script_aside(lua_State *L);
+
 /* ---- script_reply.c ---- */
 void script_reply_read(lua_State *L, int at);
 

@@ -1,6 +1,7 @@
 /* What a script returns, checked: a misspelt field is an error, not a silent nothing. */
 #include "base/limits.h"
 #include "json/writer.h"
+#include "model/script.h"
 #include "model/script_lua.h"
 
 static const char *const stops[] = {[MODEL_STOP_END] = "end_turn",
@@ -201,7 +202,7 @@ static void default_usage(const struct model_request *req, struct script_reply *
         const struct model_block *b = &r->blocks[i];
         out += b->text.len + b->raw.len + b->name.len + b->input.len;
     }
-    r->usage.input_tokens = (int64_t)(req->system.len + req->tools.len + req->messages.len + 3) / 4;
+    r->usage.input_tokens = script_prompt_tokens(req);
     r->usage.output_tokens = (int64_t)(out + 3) / 4;
 }
 

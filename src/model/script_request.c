@@ -228,14 +228,36 @@ static void push_number(lua_State *L)
     lua_pushinteger(L, (lua_Integer)script_state_of(L)->req->request_number);
 }
 
+static void push_purpose(lua_State *L)
+{
+    static const char *const names[] = {[MODEL_FOR_TURN] = "turn",
+                                        [MODEL_FOR_COMPACTION] = "compaction",
+                                        [MODEL_FOR_JUDGE] = "judge"};
+    lua_pushstring(L, names[script_state_of(L)->req->purpose]);
+}
+
+static void push_max_tokens(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)script_state_of(L)->req->max_tokens);
+}
+
 static const struct {
     const char *name;
     void (*push)(lua_State *L);
 } fields[] = {
-    {"model", push_model},     {"session_id", push_session}, {"request_number", push_number},
-    {"system", push_system},   {"messages", push_messages},  {"tools", push_tools},
-    {"turn", push_turn},       {"last", push_last},          {"text", push_last_text},
-    {"results", push_results}, {"calls", push_calls},
+    {"model", push_model},
+    {"session_id", push_session},
+    {"request_number", push_number},
+    {"system", push_system},
+    {"messages", push_messages},
+    {"tools", push_tools},
+    {"turn", push_turn},
+    {"last", push_last},
+    {"text", push_last_text},
+    {"results", push_results},
+    {"calls", push_calls},
+    {"purpose", push_purpose},
+    {"max_tokens", push_max_tokens},
 };
 
 static int request_index(lua_State *L)

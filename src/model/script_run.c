@@ -117,6 +117,8 @@ static void open_libraries(lua_State *L)
     lua_setglobal(L, "setmetatable");
     lua_pushcfunction(L, lib_pairs);
     lua_setglobal(L, "pairs");
+    lua_pushcfunction(L, script_aside);
+    lua_setglobal(L, "aside");
     script_json_open(L);
 }
 

@@ -55,7 +55,7 @@ static char *dup_or(const char *text, const char *otherwise)
     return z ? mem_dupz(z, strlen(z)) : NULL;
 }
 
-static char *make_url(const struct wire *wire, struct str base)
+static char *make_url(const struct wire *wire, struct str base, const char *behind_path)
 {
     while (base.len && base.ptr[base.len - 1] == '/')
         base.len--;
@@ -66,6 +66,7 @@ static char *make_url(const struct wire *wire, struct str base)
     if (str_find_ch(behind, '/') < 0)
         buf_z(&url, wire->version);
     buf_z(&url, wire->path);
+    buf_z(&url, behind_path);
     return buf_ok(&url) ? mem_dupz(url.data, url.len) : mem_dupz("", 0);
 }
 
@@ -76,7 +77,9 @@ void provider_init(struct provider *p, struct loop *l, struct http_client *http,
     char setting[128];
     *p = (struct provider){.wire = wire, .loop = l, .http = http, .published = !own};
     p->name = dup_or(cfg->name, wire->type);
-    p->url = make_url(wire, str_z(own ? cfg->base_url : wire->base_url));
+    struct str base = str_z(own ? cfg->base_url : wire->base_url);
+    p->url = make_url(wire, base, "");
+    p->count_url = wire->count_path ? make_url(wire, base, wire->count_path) : NULL;
     bool usual = strcmp(p->name, wire->type) == 0;
     snprintf(setting, sizeof setting, "providers.%.60s.api_key_env", p->name);
     p->key_name = dup_or(cfg->key_name, usual ? wire->key_env : setting);
@@ -113,6 +116,7 @@ void provider_fini(struct provider *p)
     gate_free(p->gate);
     mem_free(p->name);
     mem_free(p->url);
+    mem_free(p->count_url);
     mem_free(p->key_name);
     mem_free(p->url_name);
     mem_free(p->default_model);
@@ -311,6 +315,8 @@ static void on_done(void *arg, const struct err *err)
 {
     struct wire_call *c = arg;
     c->http = NULL;
+    /* Silence, not a broken connection. */
+    bool silent = err->code == ERR_TIMEOUT && !answer_over(&c->answer);
     if (answer_over(&c->answer)) {
         /* The outcome is known; how the connection ended does not matter. */
     } else if (c->status == 0) {
@@ -325,6 +331,7 @@ static void on_done(void *arg, const struct err *err)
     } else {
         answer_end(&c->answer, err->code ? err->msg : NULL);
     }
+    c->answer.failure.timed_out = silent && c->answer.failure.kind == MODEL_ERR_FAILED;
     report(c);
 }
 

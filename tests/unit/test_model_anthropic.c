@@ -83,7 +83,7 @@ static void each_model_is_asked_to_think_in_its_way(void **state)
                                           .max_tokens = cases[i].max_tokens,
                                           .messages = STR("[]")};
         const struct wire_request r = {&req, model_table_find(&model_table_builtin, req.model),
-                                       req.model, true};
+                                       req.model, true, false};
         struct err err;
         assert_int_equal(anthropic_wire.body(&r, &got, &err), 0);
         struct str w = str_z(cases[i].want);

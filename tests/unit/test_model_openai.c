@@ -116,6 +116,20 @@ static const struct {
          "a") "]},{\"type\":\"new\",\"n\":1}") "]",
      "{\"role\":\"user\",\"content\":\"T\\nS\\n\\na\\n\\n{\\\"type\\\":\\\"new\\\",\\\"n\\\":1}"
      "\"}"},
+    {"an operator's word in the middle",
+     "[" USER(RESULT("t1", ",\"content\":\"r\"") "," TEXT(
+         "a")) ",{\"role\":\"system\","
+               "\"content\":[" TEXT("b") "," TEXT(
+                   "c") "]},{\"role\":\"system\",\"content\":\"d\"}," AGENT(TEXT("e")) "]",
+     "{\"role\":\"tool\",\"tool_call_id\":\"t1\",\"content\":\"r\"},"
+     "{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"system\",\"content\":\"b\\n\\nc\"},"
+     "{\"role\":\"system\",\"content\":\"d\"},{\"role\":\"assistant\",\"content\":\"e\"}"},
+    {"images that no part can carry",
+     "[" USER("{\"type\":\"image\",\"source\":{\"type\":\"file\",\"file_id\":\"f\"}},"
+              "{\"type\":\"document\",\"source\":{\"type\":\"content\",\"content\":[" PNG
+              "]}}") "]",
+     "{\"role\":\"user\",\"content\":\"(an image that this model cannot be shown)\\n\\n"
+     "(an image that this model cannot be shown)\"}"},
     {"an empty message", "[" USER("") "]", ""},
 };
 

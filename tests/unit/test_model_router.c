@@ -331,7 +331,7 @@ static int make_dir(void **state)
 static int remove_dir(void **state)
 {
     (void)state;
-    static const char *const names[] = {"echo", "long", "slow", "fail", "loop"};
+    static const char *const names[] = {"echo", "long", "slow", "fail", "loop", "small"};
     char path[128];
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         snprintf(path, sizeof path, "%s/%s.lua", dir, names[i]);

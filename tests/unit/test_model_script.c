@@ -313,18 +313,42 @@ static void content_may_be_a_string_or_empty_or_odd(void **state)
     ran_fini(&t);
 }
 
+static void what_the_operator_says_in_between_is_seen_but_is_no_turn(void **state)
+{
+    (void)state;
+    struct model_request req = nothing;
+    req.messages = STR("[" USER("one") ",{\"role\":\"system\",\"content\":[{\"type\":\"text\","
+                                       "\"text\":\"be kind\"}]}]");
+    req.max_tokens = 77;
+    struct ran t;
+    run(&t,
+        "return function(r) return r.turn .. r.text .. r.last.role .. r.last.content[1].text .. "
+        "r.purpose .. r.max_tokens .. tostring(aside(r)) end",
+        &req);
+    assert_int_equal(t.rc, 0);
+    assert_string_equal(t.reply.blocks[0].text.ptr, "1onesystembe kindturn77nil");
+    ran_fini(&t);
+}
+
 /* ---- built-in scripts ---- */
 
-static void run_builtin(struct ran *t, const char *name, const char *messages)
+static void run_builtin_for(struct ran *t, const char *name, const char *messages,
+                            enum model_purpose purpose)
 {
     struct model_request req = nothing;
     req.messages = str_z(messages);
+    req.purpose = purpose;
     *t = (struct ran){0};
     arena_init(&t->arena, 1 << 28);
     t->rc = script_run(str_z(name), builtin(name), &req, &t->arena, &t->reply, &t->err);
     if (t->rc)
         print_error("%s: %s\n", name, t->err.msg);
     assert_int_equal(t->rc, 0);
+}
+
+static void run_builtin(struct ran *t, const char *name, const char *messages)
+{
+    run_builtin_for(t, name, messages, MODEL_FOR_TURN);
 }
 
 static void the_small_scripts_do_what_they_say(void **state)
@@ -347,6 +371,26 @@ static void the_small_scripts_do_what_they_say(void **state)
     run_builtin(&t, "tool", "[" USER("hello") "]");
     assert_int_equal(t.reply.stop, MODEL_STOP_END);
     ran_fini(&t);
+}
+
+static void every_built_in_script_can_sum_up_and_judge(void **state)
+{
+    (void)state;
+    static const char asked[] = "[" USER(
+        "{\\\"calls\\\":[{\\\"call\\\":1,\\\"input\\\":\\\"ls\\\"},{\\\"call\\\":3,"
+        "\\\"input\\\":\\\"a danger\\\"},{\\\"call\\\":4,\\\"input\\\":\\\"in doubt\\\"}]}") "]";
+    for (size_t i = 0; i < script_nbuiltins; i++) {
+        struct ran t;
+        run_builtin_for(&t, script_builtins[i].name.ptr, asked, MODEL_FOR_JUDGE);
+        assert_string_equal(t.reply.blocks[0].text.ptr,
+                            "{\"verdicts\":[{\"call\":1,\"verdict\":\"allow\"},{\"call\":3,"
+                            "\"verdict\":\"deny\"},{\"call\":4,\"verdict\":\"ask\"}]}");
+        ran_fini(&t);
+        run_builtin_for(&t, script_builtins[i].name.ptr, asked, MODEL_FOR_COMPACTION);
+        assert_string_equal(t.reply.blocks[0].text.ptr, "A summary by a script, of 1 messages.");
+        assert_int_equal(t.reply.nblocks, 1);
+        ran_fini(&t);
+    }
 }
 
 static void the_demo_begins_by_saying_that_it_is_a_script(void **state)
@@ -382,6 +426,8 @@ int main(void)
         cmocka_unit_test(a_request_shows_the_conversation),
         cmocka_unit_test(content_may_be_a_string_or_empty_or_odd),
         cmocka_unit_test(the_small_scripts_do_what_they_say),
+        cmocka_unit_test(what_the_operator_says_in_between_is_seen_but_is_no_turn),
+        cmocka_unit_test(every_built_in_script_can_sum_up_and_judge),
         cmocka_unit_test(the_demo_begins_by_saying_that_it_is_a_script),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -511,6 +511,7 @@ static void slowness_is_borne_up_to_the_limit(void **state)
         ask(&f, wire, &got);
         assert_string_equal(got.data, " failed 2 usage 0+0/0 cost 0");
         assert_non_null(strstr(f.failure.message, "400 ms"));
+        assert_true(f.failure.timed_out);
         peer_fini(&f);
     }
 }
@@ -528,6 +529,7 @@ static void silence_inside_an_answer_is_a_failure(void **state)
                   &(struct model_provider_config){.silence_ms = 60});
         ask(&f, wire, &got);
         assert_string_equal(got.data, "[0:0]0=half; failed 2 usage 70+30/1 cost 390");
+        assert_true(f.failure.timed_out);
         peer_fini(&f);
     }
 }

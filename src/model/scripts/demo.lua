@@ -257,6 +257,10 @@ local function step_end(found, calls)
 end
 
 return function(request)
+    local answer = aside(request)
+    if answer then
+        return answer
+    end
     local calls = request.calls
     if #calls == 0 then
         return step_search()

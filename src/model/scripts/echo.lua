@@ -1,4 +1,4 @@
 -- script/echo: answers with what was last said to it.
 return function(request)
-    return request.text
+    return aside(request) or request.text
 end

@@ -1,5 +1,9 @@
 -- script/tool: a message "run: COMMAND" runs COMMAND with bash; the answer is its output, unchanged.
 return function(request)
+    local answer = aside(request)
+    if answer then
+        return answer
+    end
     if #request.results > 0 then
         local out = {}
         for i, result in ipairs(request.results) do
