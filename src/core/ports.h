@@ -226,8 +226,6 @@ struct peer_port {
     /* To one, or with an absent owner to all others. Copied; may be lost with the connection, after
      * which both sides look at the store (engine_peers_changed). */
     void (*tell)(void *self, struct str owner, const struct peer_news *news);
-    /* The base URL where it can be reached; false: not known. */
-    bool (*url)(void *self, struct str owner, char *out, size_t cap);
 };
 
 #endif

@@ -176,6 +176,16 @@ int tx_session_list(struct store_tx *tx, struct str ws, const struct session_fil
  * By partial index: costs nothing per idle session. */
 int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, size_t *n,
                       struct err *err) MUST_USE;
+/* The same with what there is to know before one is taken. */
+struct session_work {
+    struct id id, owner;
+    bool inbox;
+};
+int tx_session_work(struct store_tx *tx, struct arena *a, struct session_work **out, size_t *n,
+                    struct err *err) MUST_USE;
+/* Who took it last, empty: nobody. ws absent: any workspace. NOT_FOUND. */
+int tx_session_owner(struct store_tx *tx, struct str ws, struct str id, struct id *owner,
+                     struct err *err) MUST_USE;
 /* Counts by status, for /metrics. */
 int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err) MUST_USE;
 int tx_session_delete(struct store_tx *tx, int64_t key,
@@ -231,6 +241,10 @@ int tx_session_append(struct store_tx *tx, const struct session_append *ap,
                       struct err *err) MUST_USE;
 /* Takes the session over: epoch + 1. Returns the new epoch. */
 int tx_session_take(struct store_tx *tx, int64_t key, int64_t *epoch, struct err *err) MUST_USE;
+/* The same for a server process among several: the session becomes `me`'s. CONFLICT, and nothing is
+ * written, unless it is nobody's, `me`'s or that of `dead`, who is known to be. */
+int tx_session_own(struct store_tx *tx, int64_t key, struct str me, struct str dead, int64_t *epoch,
+                   struct err *err) MUST_USE;
 /* title/metadata/archived_us/updated_us/agent snapshot/budget/limits of an existing row, by key. */
 int tx_session_update(struct store_tx *tx, const struct session_row *row, struct err *err) MUST_USE;
 
