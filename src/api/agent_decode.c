@@ -1,5 +1,6 @@
 #include "api/agent_decode.h"
 
+#include "api/budget_decode.h"
 #include "api/compact.h"
 #include "api/metadata.h"
 #include "api/tools_decode.h"
@@ -10,7 +11,7 @@
 
 struct agent_in {
     const struct json *type, *id, *version, *name, *description, *model, *system, *tools,
-        *mcp_servers, *skills, *multiagent, *identity, *metadata;
+        *mcp_servers, *skills, *multiagent, *identity, *metadata, *limits;
 };
 
 #define IN(member, name, ...) JSON_FIELD_ANY(struct agent_in, member, name, __VA_ARGS__)
@@ -24,7 +25,7 @@ struct agent_in {
        .max = LIMIT_DESCRIPTION_CHARS),                                                            \
         IN(multiagent, "multiagent", .type = JSON_OBJECT, .nullable = true),                       \
         IN(identity, "execution_identity", .type = JSON_OBJECT, .nullable = true),                 \
-        IN(metadata, "metadata", .type = JSON_OBJECT, .nullable = true)
+        IN(limits, "limits"), IN(metadata, "metadata", .type = JSON_OBJECT, .nullable = true)
 
 static const struct json_field create_fields[] = {
     IN(name, "name", .type = JSON_STRING, .required = true, .min = 1, .max = LIMIT_NAME_CHARS),
@@ -245,6 +246,10 @@ int agent_patch_decode(struct arena *a, const struct json *body, enum agent_patc
         rc = refuse_unsupported(&in, at, err);
     if (!rc)
         rc = metadata_check(in.metadata, kind == AGENT_UPDATE, where, err);
+    out->set_limits = in.limits != NULL;
+    json_pointer_key(where, at, STR("limits"));
+    if (!rc)
+        rc = limits_decode(a, in.limits, where, &out->limits, err);
     json_pointer_key(where, at, STR("tools"));
     if (!rc && in.tools)
         rc = tools_decode(a, in.tools, where, &out->tools, err);
@@ -274,6 +279,8 @@ int agent_patch_apply(struct arena *a, const struct agent_patch *p, struct agent
     replace(&def->description, p->description);
     replace(&def->system, p->system);
     replace(&def->tools, p->tools);
+    if (p->set_limits)
+        def->limits = p->limits;
     int rc = 0;
     if (p->has_model)
         rc = write_model(a, &p->model, p->kind, def->model, &def->model, err);
@@ -315,6 +322,8 @@ int agent_def_read(struct arena *a, struct str body, struct agent_def *out, stru
                            def_fields[i].name);
         *(struct str *)(void *)((char *)out + def_fields[i].offset) = v->raw;
     }
+    const struct json *limits = json_get(doc, "limits");
+    out->limits = limits ? limits->raw : STR_NONE;
     return 0;
 }
 
@@ -330,6 +339,8 @@ void agent_def_write(const struct agent_def *def, struct buf *out)
     struct jw w = jw_to(out);
     jw_obj(&w);
     write_fields(&w, def, COUNT_OF(def_fields));
+    if (def->limits.len)
+        jw_kraw(&w, "limits", def->limits);
     jw_obj_end(&w);
 }
 

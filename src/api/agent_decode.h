@@ -26,6 +26,7 @@ struct model_in {
 struct agent_def {
     struct str name, description, model, system, tools, mcp_servers, skills, multiagent,
         execution_identity, metadata;
+    struct str limits; /* of its sessions, as a default; absent: none */
 };
 
 /* AGENT_SESSION: what a session may change of its own snapshot. */
@@ -37,8 +38,10 @@ struct agent_patch {
     bool has_model;
     struct model_in model;
     const struct json *metadata; /* NULL: keep */
-    int64_t version;             /* update: the version it expects; override: the one it names; 0 */
-    struct str id;               /* override: the agent's */
+    bool set_limits;
+    struct str limits; /* with set_limits; absent: none */
+    int64_t version;   /* update: the version it expects; override: the one it names; 0 */
+    struct str id;     /* override: the agent's */
 };
 
 /* INVALID with a pointer below `at`. Fields of subsystems that do not exist in this version are

@@ -1,5 +1,6 @@
 /* POST /v1/sessions */
 #include "api/agent_decode.h"
+#include "api/budget_decode.h"
 #include "api/compact.h"
 #include "api/event_decode.h"
 #include "api/handlers.h"
@@ -28,8 +29,8 @@ static const struct json_field create_fields[] = {
     IN(events, "initial_events", .type = JSON_ARRAY, .nullable = true, .max = LIMIT_INITIAL_EVENTS),
     IN(resources, "resources", .type = JSON_ARRAY, .nullable = true),
     IN(vaults, "vault_ids", .type = JSON_ARRAY, .nullable = true),
-    IN(budget, "budget", .type = JSON_OBJECT, .nullable = true),
-    IN(limits, "limits", .type = JSON_OBJECT, .nullable = true),
+    IN(budget, "budget"),
+    IN(limits, "limits"),
     JSON_FIELD_END};
 
 struct reference_in {
@@ -47,6 +48,7 @@ struct create_call {
     bool overrides;
     struct agent_patch patch;
     struct str environment_id;
+    bool own_limits; /* the body says something of them: the agent's do not count */
     struct sent_event *events;
     size_t nevents;
     struct err refusal; /* of the events' files; code 0: none */
@@ -94,10 +96,6 @@ static int refuse_unsupported(const struct create_in *in, struct err *err)
         return json_fail(err, "", "resources", "%s", say);
     if (in->vaults && in->vaults->count > 0)
         return json_fail(err, "", "vault_ids", "%s", say);
-    if (json_is(in->budget, JSON_OBJECT))
-        return json_fail(err, "", "budget", "%s", say);
-    if (json_is(in->limits, JSON_OBJECT) && in->limits->count > 0)
-        return json_fail(err, "", "limits", "%s", say);
     return 0;
 }
 
@@ -112,6 +110,10 @@ static int decode(struct call *c, struct create_call *s, struct err *err)
     if (!rc)
         rc = refuse_unsupported(&in, err);
     if (!rc)
+        rc = budget_decode(in.budget, &s->row.budget_microusd, err);
+    if (!rc)
+        rc = limits_decode(&c->arena, in.limits, "/limits", &s->row.limits, err);
+    if (!rc)
         rc = metadata_merge(&c->arena, STR_NONE, in.metadata, false, "/metadata", &s->row.metadata,
                             err);
     if (!rc && json_is(in.events, JSON_ARRAY)) {
@@ -120,6 +122,7 @@ static int decode(struct call *c, struct create_call *s, struct err *err)
     }
     if (rc)
         return rc;
+    s->own_limits = in.limits != NULL;
     s->environment_id = in.environment->str;
     if (json_is(in.title, JSON_STRING))
         s->row.title = in.title->str;
@@ -163,9 +166,16 @@ static int resolve_agent(struct store_tx *tx, struct call *c, struct create_call
         return rc;
     s->row.agent_id = agent.id;
     s->row.agent_version = agent.version;
+    if (!s->own_limits)
+        s->row.limits = def.limits;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4ul);
     agent_snapshot_write(&def, id_str(&agent.id), agent.version, &b);
-    return compact_keep(&c->arena, &b, &s->row.agent, err);
+    rc = compact_keep(&c->arena, &b, &s->row.agent, err);
+    if (rc)
+        return rc;
+    struct model_port models = model_router_port(c->api->cfg.models);
+    struct model_facts facts = budget_model_facts(&models, s->row.agent);
+    return budget_check_create(&s->row, &facts, err);
 }
 
 static int resolve_environment(struct store_tx *tx, struct call *c, struct create_call *s,

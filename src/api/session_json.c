@@ -15,10 +15,11 @@ const char *session_status_name(enum session_status s)
 
 enum session_status session_status_shown(const struct session_row *row)
 {
-    /* While a call waits for its client, queued messages wait with it: that is no work in progress.
-     */
-    bool asks = str_starts(row->stop_reason, STR("{\"type\":\"requires_action\""));
-    bool due = row->status == SESSION_IDLE && row->inbox && !row->archived_us && !asks;
+    /* While a call waits for its client, or the session for a higher cap, queued messages wait with
+     * it: that is no work in progress. */
+    bool waits = str_starts(row->stop_reason, STR("{\"type\":\"requires_action\"")) ||
+                 str_starts(row->stop_reason, STR("{\"type\":\"budget_reached\""));
+    bool due = row->status == SESSION_IDLE && row->inbox && !row->archived_us && !waits;
     return due ? SESSION_RUNNING : row->status;
 }
 
@@ -59,7 +60,10 @@ void session_write(struct jw *w, const struct session_row *row, int64_t now_us)
     jw_kraw(w, "resources", STR("[]"));
     jw_kraw(w, "vault_ids", STR("[]"));
     jw_kraw(w, "outcome_evaluations", STR("[]"));
-    jw_knull(w, "budget");
+    jw_key(w, "budget");
+    usage_budget_write(w, row->budget_microusd);
+    if (row->limits.len)
+        jw_kraw(w, "limits", row->limits);
     jw_knull(w, "deployment_id");
     jw_kraw(w, "stop_reason", object_or_null(row->stop_reason));
     write_stats(w, row, now_us, false);

@@ -1,5 +1,6 @@
 /* /v1/sessions: reading, listing, updating, archiving, deleting; the primary thread. */
 #include "api/agent_decode.h"
+#include "api/budget_decode.h"
 #include "api/cursor.h"
 #include "api/handlers.h"
 #include "api/metadata.h"
@@ -159,17 +160,7 @@ static int refuse_update(const struct update_in *in, struct err *err)
         return json_fail(err, "", "vault_ids",
                          "A session's vaults cannot be changed; the field is reserved for future "
                          "use");
-    if (in->limits)
-        return json_fail(err, "", "limits", "Not supported by this version");
-    if (json_is(in->budget, JSON_OBJECT)) {
-        json_fail(err, "", "budget",
-                  "budget_create_only: a budget cannot be added to a session created without one");
-        err->detail = "budget_create_only";
-        return ERR_INVALID;
-    }
-    if (in->budget && in->budget->type != JSON_NULL)
-        return json_fail(err, "", "budget", "Input should be a valid object");
-    return 0; /* null removes a budget; there is none */
+    return 0;
 }
 
 static int patch_agent(const struct engine_change *ch, struct arena *a, struct str now,
@@ -204,6 +195,12 @@ static int update_step(struct store_tx *tx, struct call *c, struct err *err)
         if (rc)
             str_copyz(err->at, sizeof err->at, STR("/agent"));
     }
+    /* The engine looks again in its own commit: by then more may have been spent. */
+    if (!rc && (s->change.set_budget || s->change.set_limits)) {
+        struct model_port models = model_router_port(c->api->cfg.models);
+        struct model_facts facts = budget_model_facts(&models, s->row.agent);
+        rc = budget_check_update(&s->row, &facts, &s->change, err);
+    }
     /* The engine merges again in its own commit; here only the size of the outcome is checked. */
     return rc ? rc
               : metadata_merge(&c->arena, s->row.metadata, s->change.metadata, false, "/metadata",
@@ -223,11 +220,17 @@ void sessions_update(struct call *c)
     if (!rc)
         rc = metadata_check(in.metadata, true, "/metadata", &err);
     if (!rc)
+        rc = budget_decode(in.budget, &s->change.budget_microusd, &err);
+    if (!rc)
+        rc = limits_decode(&c->arena, in.limits, "/limits", &s->change.limits, &err);
+    if (!rc)
         rc = decode_agent(c, s, in.agent, &err);
     if (rc) {
         call_fail(c, &err);
         return;
     }
+    s->change.set_budget = in.budget != NULL;
+    s->change.set_limits = in.limits != NULL;
     s->change.title = in.title;
     s->change.metadata = json_is(in.metadata, JSON_OBJECT) ? in.metadata : NULL;
     call_read(c, update_step, start_update);
