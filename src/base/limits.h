@@ -85,6 +85,14 @@ enum {
     LIMIT_SHUTDOWN_MS = 5 * 1000,
     LIMIT_STORE_BATCH = 512, /* writes of one group commit */
     LIMIT_STORE_QUEUE = 16384,
+
+    /* Egress proxy */
+    LIMIT_EGRESS_PACKET = 128 * 1024,    /* one control message: a policy of 1000 hosts fits */
+    LIMIT_EGRESS_CONNECTIONS = 64,       /* per sandbox; more wait */
+    LIMIT_EGRESS_LOOKUPS = 4,            /* per sandbox at a time; more wait */
+    LIMIT_EGRESS_IDLE_MS = 300 * 1000,   /* silence in both directions */
+    LIMIT_EGRESS_CONNECT_MS = 10 * 1000, /* lookup and connecting; also a head, or a TLS hello */
+    LIMIT_EGRESS_BACKLOG = 1024 * 1024, /* records not taken by the server; then nobody is served */
 };
 
 #endif
