@@ -1,4 +1,5 @@
 /* POST and GET /v1/sessions/{id}/events */
+#include "api/budget_decode.h"
 #include "api/cursor.h"
 #include "api/event_decode.h"
 #include "api/handlers.h"
@@ -129,12 +130,22 @@ static int check_answer(struct store_tx *tx, const struct send_call *s, size_t i
     return rc;
 }
 
+static int check_caps(const struct send_call *s, struct err *err)
+{
+    enum event_type types[LIMIT_EVENTS_PER_SEND];
+    for (size_t i = 0; i < s->n; i++)
+        types[i] = s->events[i].event.type;
+    return budget_check_events(&s->row, types, s->n, err);
+}
+
 static int send_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct send_call *s = c->state;
     int rc = session_find(tx, c, &s->row, err);
     if (!rc)
         rc = session_open_check(&s->row, err);
+    if (!rc)
+        rc = check_caps(s, err);
     if (!rc && s->refusal.code) {
         *err = s->refusal;
         rc = err->code;
@@ -145,8 +156,11 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = check_system(s, &c->arena, err);
     for (size_t i = 0; !rc && i < s->n; i++)
         rc = check_answer(tx, s, i, err);
+    bool deaf = budget_ignores_interrupt(&s->row);
     for (size_t i = 0; !rc && i < s->n; i++) {
         struct inbox_row in = {.event = s->events[i].event};
+        if (deaf && in.event.type == EVENT_USER_INTERRUPT)
+            continue;
         rc = tx_inbox_add(tx, s->row.key, &in, err);
     }
     return rc;
