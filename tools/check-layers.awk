@@ -13,6 +13,7 @@ BEGIN {
     only["sqlite3.h"] = "^src/store/sqlite/"
     only["libpq-fe.h"] = "^src/store/postgres/"
     only["lua.h"] = only["lauxlib.h"] = only["lualib.h"] = "^src/model/script"
+    only["xxhash.h"] = "^src/base/digest"
     only["seccomp.h"] = only["linux/seccomp.h"] = only["linux/landlock.h"] = "^(src/sandbox|hand)/"
     m = split("assert ctype errno float inttypes limits math stdalign stdarg stdbool stddef stdint stdio " \
               "stdlib string", names, " ")
