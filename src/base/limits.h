@@ -51,6 +51,7 @@ enum {
 
     /* Loop */
     LIMIT_TOOL_ROUNDS = 500, /* per turn */
+    LIMIT_COMPACTIONS = 3,   /* in a row, without a word of the model */
     LIMIT_MODEL_ATTEMPTS = 5,
     LIMIT_MODEL_BACKOFF_MIN_MS = 500,
     LIMIT_MODEL_BACKOFF_MAX_MS = 8000,

@@ -155,6 +155,9 @@ struct model_port {
     struct model_call *(*start)(void *self, const struct model_request *req,
                                 const struct model_callbacks *cb, void *arg);
     void (*cancel)(void *self, struct model_call *call); /* no further call-back */
+    /* What a call that is about to be cancelled has used so far, as well as that is known: the
+     * provider's counts where they came already, else guesses. NULL in tests: nothing. */
+    void (*partial)(void *self, struct model_call *call, struct model_usage *out);
     /* All zero for a model that no table names. NULL in tests: nothing is known of any. */
     struct model_facts (*facts)(void *self, struct str model, struct str speed);
     /* Asks the provider how many tokens the request's prompt has; once: `tokens` -1 when it cannot

@@ -1,7 +1,5 @@
 /* The fold: what the events of the log make of a turn's state. */
-#include "core/turn.h"
-
-#include <assert.h>
+#include "core/turn_request.h"
 
 static const struct sm_state states[] = {
     [TURN_IDLE] = {"idle", SM_BIT(TURN_TOOLS) | SM_BIT(TURN_IDLE) | SM_BIT(TURN_DEAD), SM_INITIAL},
@@ -19,15 +17,32 @@ void turn_init(struct turn *t, const struct agent *agent, struct id session_id, 
     *t = (struct turn){.session_id = session_id, .thread_id = thread_id, .agent = agent};
     sm_init(&t->sm, "turn", states, NULL, TURN_IDLE);
     prompt_init(&t->prompt, LIMIT_PROMPT);
+    buf_init(&t->system, LIMIT_PROMPT);
+    buf_init(&t->tools, LIMIT_PROMPT);
+    buf_init(&t->summary, LIMIT_PROMPT);
+    digest_init(&t->messages_digest);
+    turn_set_agent(t, agent);
     arena_init(&t->calls_arena, LIMIT_MODEL_RESPONSE * 2ul);
 }
 
 void turn_fini(struct turn *t)
 {
     prompt_fini(&t->prompt);
+    buf_fini(&t->system);
+    buf_fini(&t->tools);
+    buf_fini(&t->summary);
     arena_fini(&t->calls_arena);
     mem_free(t->blocks);
     t->blocks = NULL;
+}
+
+void turn_set_agent(struct turn *t, const struct agent *agent)
+{
+    t->agent = agent;
+    buf_clear(&t->system);
+    buf_clear(&t->tools);
+    agent_write_system(agent, &t->system);
+    agent_write_tools(agent, &t->tools);
 }
 
 /* A stored log that breaks the table is damaged data, not a defect of this process. */
@@ -94,28 +109,89 @@ static int fold_idle(struct turn *t, const struct json *body, struct err *err)
     const struct json *reason = json_get(body, "stop_reason");
     if (!reason || !str_copyz(t->stop_reason, sizeof t->stop_reason, reason->raw))
         t->stop_reason[0] = '\0';
-    t->rounds = 0;
-    t->attempts = 0;
     return move(t, TURN_IDLE, err);
+}
+
+/* A turn that waits for its client or for money is not over. */
+static void fold_thread_idle(struct turn *t, const struct json *body)
+{
+    struct str reason = json_get_str(json_get(body, "stop_reason"), "type");
+    t->paused = str_eqz(reason, "budget_reached");
+    t->attempts = 0;
+    t->compactions = 0;
+    if (t->paused || str_eqz(reason, "requires_action"))
+        return;
+    t->usage.turns += t->rounds > 0;
+    t->rounds = 0;
+}
+
+/* What was hashed of the conversation is no prefix of it any more. */
+void turn_forget_digest(struct turn *t)
+{
+    digest_init(&t->messages_digest);
+    t->digested = 0;
 }
 
 static int fold_request_start(struct turn *t, const struct event *e, struct err *err)
 {
     t->request_start = e->id;
+    (void)request_record_read(e->transcript, &t->request);
+    if (t->request.clear_below) {
+        prompt_clear(&t->prompt, t->request.clear_below);
+        turn_forget_digest(t);
+    }
     t->ncalls = 0;
     arena_reset(&t->calls_arena);
     t->nblocks = 0;
     return move(t, TURN_MODEL, err);
 }
 
-static int fold_request_end(struct turn *t, const struct json *body, struct err *err)
+static int64_t all_tokens(const struct model_usage *u)
 {
+    return u->input_tokens + u->output_tokens + u->cache_read_tokens + u->cache_write_5m_tokens +
+           u->cache_write_1h_tokens;
+}
+
+static int fold_request_end(struct turn *t, const struct event *e, const struct json *body,
+                            struct err *err)
+{
+    struct end_record end;
+    (void)end_record_read(e->transcript, &end);
+    usage_add(&t->usage, &end.usage);
+    usage_add(&t->usage, &end.judge);
+    t->usage.held_microusd += end.held_microusd;
+    buf_clear(&t->summary);
     if (!json_is_true(json_get(body, "is_error"))) {
         t->attempts = 0;
         t->requests++;
-        t->rounds++;
+        t->usage.model_requests++;
+        if (t->request.purpose == MODEL_FOR_TURN) {
+            t->rounds++;
+            if (all_tokens(&end.usage) > 0)
+                prompt_measured(&t->prompt, all_tokens(&end.usage));
+        }
     }
     return move(t, TURN_TOOLS, err);
+}
+
+static int64_t budget_of(const struct json *budget)
+{
+    int64_t cents = 0;
+    const struct json *cost = json_get(budget, "max_list_cost");
+    if (!str_i64(json_get_str(cost, "amount"), &cents) || cents <= 0 || cents > INT64_MAX / 10000)
+        return 0;
+    return cents * 10000;
+}
+
+static void fold_updated(struct turn *t, const struct json *body)
+{
+    const struct json *budget = json_get(body, "budget"), *limits = json_get(body, "limits");
+    struct caps now = t->caps;
+    if (limits)
+        caps_read(&now, now.budget_microusd, json_is(limits, JSON_OBJECT) ? limits->raw : STR_NONE);
+    if (budget)
+        now.budget_microusd = budget_of(budget);
+    t->caps = now;
 }
 
 /* Events whose body the fold has to look into. */
@@ -140,8 +216,10 @@ static int fold_body(struct turn *t, const struct event *e, bool *for_model, str
         *for_model = answer_call(t, json_get_str(body, "custom_tool_use_id"));
         return 0;
     case EVENT_USER_TOOL_CONFIRMATION: fold_confirmation(t, body); return 0;
-    case EVENT_SPAN_MODEL_REQUEST_END: return fold_request_end(t, body, err);
+    case EVENT_SPAN_MODEL_REQUEST_END: return fold_request_end(t, e, body, err);
     case EVENT_SESSION_STATUS_IDLE: return fold_idle(t, body, err);
+    case EVENT_SESSION_THREAD_STATUS_IDLE: fold_thread_idle(t, body); return 0;
+    case EVENT_SESSION_UPDATED: fold_updated(t, body); return 0;
     case EVENT_SESSION_ERROR:
         if (str_eqz(json_get_str(json_get(json_get(body, "error"), "retry_status"), "type"),
                     "retrying"))
@@ -156,7 +234,8 @@ static bool needs_body(enum event_type type)
     return type == EVENT_AGENT_TOOL_USE || type == EVENT_AGENT_CUSTOM_TOOL_USE ||
            type == EVENT_AGENT_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT ||
            type == EVENT_USER_TOOL_CONFIRMATION || type == EVENT_SPAN_MODEL_REQUEST_END ||
-           type == EVENT_SESSION_STATUS_IDLE || type == EVENT_SESSION_ERROR;
+           type == EVENT_SESSION_STATUS_IDLE || type == EVENT_SESSION_THREAD_STATUS_IDLE ||
+           type == EVENT_SESSION_UPDATED || type == EVENT_SESSION_ERROR;
 }
 
 int turn_fold(struct turn *t, const struct event *e, struct err *err)
@@ -173,9 +252,20 @@ int turn_fold(struct turn *t, const struct event *e, struct err *err)
     t->last_seq = e->seq;
     t->last_us = e->processed_us;
     switch ((int)e->type) {
+    case EVENT_SESSION_THREAD_STATUS_IDLE:
+    case EVENT_SESSION_THREAD_STATUS_TERMINATED: usage_rest(&t->usage, e->processed_us); return 0;
+    case EVENT_AGENT_MESSAGE:
+    case EVENT_AGENT_TOOL_USE:
+    case EVENT_AGENT_CUSTOM_TOOL_USE: t->compactions = 0; return 0;
+    case EVENT_AGENT_THREAD_CONTEXT_COMPACTED:
+        t->compactions++;
+        t->attempts = 0;
+        turn_forget_digest(t);
+        return 0;
     case EVENT_SESSION_STATUS_RUNNING:
         usage_run(&t->usage, e->processed_us);
         t->stop_reason[0] = '\0';
+        t->paused = false;
         return move(t, TURN_TOOLS, err);
     case EVENT_SESSION_STATUS_RESCHEDULED:
         usage_rest(&t->usage, e->processed_us);
@@ -219,25 +309,4 @@ const struct turn_block *turn_preview(struct turn *t, size_t index, enum model_b
     b->event_id = turn_new_id("sevt", now_us, rand);
     *fresh = true;
     return b;
-}
-
-int turn_request(struct turn *t, struct str system, struct str tools, struct model_request *out,
-                 struct err *err)
-{
-    assert(turn_phase(t) == TURN_MODEL);
-    struct str messages;
-    int rc = prompt_messages(&t->prompt, &messages, err);
-    if (rc)
-        return rc;
-    *out = (struct model_request){
-        .model = t->agent->model,
-        .effort = t->agent->effort,
-        .speed = t->agent->speed,
-        .system = system,
-        .tools = tools,
-        .messages = messages,
-        .session_id = id_str(&t->session_id),
-        .request_number = (uint64_t)t->requests + 1,
-    };
-    return 0;
 }

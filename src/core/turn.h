@@ -24,10 +24,14 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/sm.h"
+#include "base/digest.h"
 #include "core/agent.h"
+#include "core/budget.h"
 #include "core/event.h"
+#include "core/permission.h"
 #include "core/ports.h"
 #include "core/prompt.h"
+#include "core/record.h"
 #include "core/usage.h"
 
 enum turn_phase {
@@ -71,15 +75,29 @@ struct turn {
     struct sm sm; /* enum turn_phase */
     struct id session_id, thread_id;
     const struct agent *agent;
+    struct buf system, tools; /* of every request, made of the agent */
+    struct model_facts facts; /* of the agent's model */
+    struct caps caps;         /* budget and limits in force */
     struct prompt prompt;
     struct arena calls_arena; /* names and inputs of the calls of this round */
     struct turn_call calls[LIMIT_TOOL_CALLS_PER_RESPONSE];
     size_t ncalls;
     struct turn_block *blocks; /* of the response that is streaming */
     size_t nblocks, blocks_cap;
-    struct id request_start; /* the open span */
-    unsigned attempts;       /* failed attempts at the present request */
-    unsigned rounds;         /* answered requests of the present turn */
+    struct id request_start;       /* the open span */
+    struct request_record request; /* what it is for, how it is bounded */
+    struct buf summary;            /* the messages of a request for a compaction */
+    struct digest messages_digest; /* of the first `digested` bytes of the prompt */
+    size_t digested;
+    unsigned attempts;    /* failed attempts at the present request */
+    unsigned rounds;      /* answered requests of the present turn */
+    unsigned compactions; /* in a row, without a word of the model in between */
+    bool paused;          /* the turn stopped at a cap: it goes on when there is room again */
+    /* Not of the log: a count of the next request's tokens is on its way. */
+    bool counting;
+    /* Not of the log: an answer that came and is not logged yet, because its judge is asked. */
+    bool answered;
+    struct model_usage unlogged;
     int64_t last_seq, last_us;
     int64_t requests; /* finished model requests in the log */
     struct session_usage usage;
@@ -96,8 +114,11 @@ struct turn_step {
 
     struct event *events; /* to append, in order */
     size_t nevents, events_cap;
+    /* What the request that is in flight has used so far, should it be cancelled. */
+    struct model_usage partial;
     /* effects, after the commit */
     bool start_model;
+    bool count_tokens; /* of the request as turn_request() has it; answer with turn_counted() */
     bool cancel_model;
     struct id *cancel_calls; /* calls that were dispatched and are wanted no more */
     size_t ncancel_calls;
@@ -109,6 +130,8 @@ struct turn_step {
 void turn_init(struct turn *t, const struct agent *agent, struct id session_id,
                struct id thread_id);
 void turn_fini(struct turn *t);
+/* The agent changed (or its fields did): system prompt and tools of the next request. */
+void turn_set_agent(struct turn *t, const struct agent *agent);
 
 /* Applies one event of the log. */
 int turn_fold(struct turn *t, const struct event *e, struct err *err) MUST_USE;
@@ -121,14 +144,23 @@ struct turn_call *turn_find_call(struct turn *t, struct str id);
 void turn_recover(struct turn *t, struct turn_step *s);
 /* The inbox has grown. */
 void turn_inbox(struct turn *t, struct turn_step *s);
-void turn_model_done(struct turn *t, struct turn_step *s, const struct model_result *r);
+/* `judged`: one for each block, from permission_rules(), or NULL when no policy asks for it;
+ * `judge`: what the judge cost, or NULL. */
+void turn_model_done(struct turn *t, struct turn_step *s, const struct model_result *r,
+                     const struct judgement *judged, const struct model_usage *judge);
+/* The count that was asked for; -1: the provider cannot say. */
+void turn_counted(struct turn *t, struct turn_step *s, int64_t tokens);
 void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_failure *f);
 void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
                     const struct tool_outcome *o);
 void turn_timer(struct turn *t, struct turn_step *s);
-/* Title, metadata as JSON values (absent: unchanged). */
-void turn_session_updated(struct turn *t, struct turn_step *s, struct str title,
-                          struct str metadata);
+/* What changed, as JSON values; absent: unchanged. */
+struct turn_update {
+    struct str title, metadata, budget, limits;
+    struct str agent, agent_before; /* snapshots */
+};
+/* The caps are taken from the event; the agent must have been set before. */
+void turn_session_updated(struct turn *t, struct turn_step *s, const struct turn_update *u);
 /* Archive; only in TURN_IDLE. */
 void turn_terminate(struct turn *t, struct turn_step *s);
 void turn_deleted(struct turn *t, struct turn_step *s);
@@ -138,9 +170,13 @@ void turn_deleted(struct turn *t, struct turn_step *s);
 const struct turn_block *turn_preview(struct turn *t, size_t index, enum model_block_type type,
                                       int64_t now_us, const struct rand_port *rand, bool *fresh);
 
-/* The request for the model, borrowing the turn's memory until the next input. */
-int turn_request(struct turn *t, struct str system, struct str tools, struct model_request *out,
-                 struct err *err) MUST_USE;
+/* The request for the model that is in flight or to be counted, borrowing the turn's memory until
+ * the next input. */
+int turn_request(struct turn *t, struct model_request *out, struct err *err) MUST_USE;
+/* Recognises the request again: four digests for head (model, effort, speed, max_tokens), system,
+ * tools and messages, joined by '-'. Grows with the conversation, not with its square. */
+void turn_request_digest(struct turn *t, const struct model_request *r,
+                         char out[RECORD_DIGEST_MAX]);
 
 /* An event id from the step's time and randomness. */
 struct id turn_new_id(const char *prefix, int64_t now_us, const struct rand_port *rand);

@@ -117,10 +117,32 @@ void emit_thread_status(struct turn *t, struct turn_step *s, enum event_type typ
     end(&m);
 }
 
+static void put_budget(struct emission *m)
+{
+    jw_key(&m->w, "budget");
+    usage_budget_write(&m->w, m->t->caps.budget_microusd);
+}
+
+/* A turn that ends with the money says so of itself; the session has nothing left. What waits for a
+ * client outranks that. */
+static struct str session_reason(const struct turn *t, struct turn_step *s, struct str reason)
+{
+    const char *cap = caps_reached(&t->caps, &t->usage, false, s->now_us);
+    if (!cap || !str_eqz(reason, "{\"type\":\"end_turn\"}"))
+        return reason;
+    return emit_cap_reason(s, cap);
+}
+
+struct str emit_cap_reason(struct turn_step *s, const char *cap)
+{
+    if (strcmp(cap, "budget") == 0)
+        return STR("{\"type\":\"budget_reached\"}");
+    return arena_printf(s->arena, "{\"type\":\"budget_reached\",\"limit\":\"%s\"}", cap);
+}
+
 void emit_idle(struct turn *t, struct turn_step *s, struct str reason, struct str details)
 {
     struct emission m;
-    usage_rest(&t->usage, stamp(t, s));
     begin(&m, t, s, EVENT_SESSION_THREAD_STATUS_IDLE, new_id);
     put_thread(&m);
     jw_kraw(&m.w, "stop_reason", reason);
@@ -130,25 +152,41 @@ void emit_idle(struct turn *t, struct turn_step *s, struct str reason, struct st
     begin(&m, t, s, EVENT_SESSION_USAGE, new_id);
     jw_key(&m.w, "usage");
     usage_write(&m.w, &t->usage, m.event.processed_us);
-    jw_knull(&m.w, "budget");
+    put_budget(&m);
     end(&m);
 
     begin(&m, t, s, EVENT_SESSION_STATUS_IDLE, new_id);
-    jw_kraw(&m.w, "stop_reason", reason);
+    jw_kraw(&m.w, "stop_reason", session_reason(t, s, reason));
     jw_kraw(&m.w, "stop_details", details);
     end(&m);
 }
 
-void emit_span_end(struct turn *t, struct turn_step *s, const struct model_usage *u, bool is_error)
+void emit_span_start(struct turn *t, struct turn_step *s, const struct request_record *r)
+{
+    struct emission m;
+    begin(&m, t, s, EVENT_SPAN_MODEL_REQUEST_START, new_id);
+    m.event.transcript = request_record_write(s->arena, r);
+    end(&m);
+}
+
+void emit_compacted(struct turn *t, struct turn_step *s, struct str transcript)
+{
+    struct emission m;
+    begin(&m, t, s, EVENT_AGENT_THREAD_CONTEXT_COMPACTED, new_id);
+    m.event.transcript = transcript;
+    end(&m);
+}
+
+void emit_span_end(struct turn *t, struct turn_step *s, const struct end_record *r, bool is_error)
 {
     struct emission m;
     struct str speed = t->agent->speed;
-    usage_add(&t->usage, u);
     begin(&m, t, s, EVENT_SPAN_MODEL_REQUEST_END, new_id);
     jw_kstr(&m.w, "model_request_start_id", id_str(&t->request_start));
     jw_kbool(&m.w, "is_error", is_error);
     jw_key(&m.w, "model_usage");
-    usage_span_write(&m.w, u, speed.len ? speed : STR_NONE);
+    usage_span_write(&m.w, &r->usage, speed.len ? speed : STR_NONE);
+    m.event.transcript = end_record_write(s->arena, r);
     end(&m);
 }
 
@@ -247,14 +285,22 @@ void emit_tool_result(struct turn *t, struct turn_step *s, struct str tool_use_i
     end(&m);
 }
 
-void emit_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata)
+void emit_updated(struct turn *t, struct turn_step *s, const struct turn_update *u)
 {
+    const struct {
+        const char *key;
+        struct str value;
+    } fields[] = {{"title", u->title},
+                  {"metadata", u->metadata},
+                  {"agent", u->agent},
+                  {"budget", u->budget},
+                  {"limits", u->limits}};
     struct emission m;
     begin(&m, t, s, EVENT_SESSION_UPDATED, new_id);
-    if (str_some(title))
-        jw_kraw(&m.w, "title", title);
-    if (str_some(metadata))
-        jw_kraw(&m.w, "metadata", metadata);
+    for (size_t i = 0; i < COUNT_OF(fields); i++)
+        if (str_some(fields[i].value))
+            jw_kraw(&m.w, fields[i].key, fields[i].value);
+    m.event.transcript = u->agent_before;
     end(&m);
 }
 

@@ -10,9 +10,15 @@
 void emit_simple(struct turn *t, struct turn_step *s, enum event_type type);
 /* session.thread_status_{running,rescheduled,terminated} */
 void emit_thread_status(struct turn *t, struct turn_step *s, enum event_type type);
-/* thread_status_idle, usage, status_idle. `details`: JSON or absent (null). */
+/* The stop reason that names a cap, as caps_reached() and budget_reserve() do. */
+struct str emit_cap_reason(struct turn_step *s, const char *cap);
+/* thread_status_idle, usage, status_idle. `reason` is the thread's; the session's is the same, or
+ * that a cap is reached. `details`: JSON or absent (null). */
 void emit_idle(struct turn *t, struct turn_step *s, struct str reason, struct str details);
-void emit_span_end(struct turn *t, struct turn_step *s, const struct model_usage *u, bool is_error);
+void emit_span_start(struct turn *t, struct turn_step *s, const struct request_record *r);
+void emit_span_end(struct turn *t, struct turn_step *s, const struct end_record *r, bool is_error);
+/* `transcript` is what stands for the conversation from now on (core/prompt.h). */
+void emit_compacted(struct turn *t, struct turn_step *s, struct str transcript);
 /* retry: "retrying", "exhausted" or "terminal" */
 void emit_error(struct turn *t, struct turn_step *s, const char *type, const char *message,
                 const char *retry);
@@ -27,7 +33,7 @@ struct id emit_tool_use(struct turn *t, struct turn_step *s, const struct model_
 struct id emit_custom_tool_use(struct turn *t, struct turn_step *s, const struct model_block *b);
 void emit_tool_result(struct turn *t, struct turn_step *s, struct str tool_use_id,
                       const struct tool_outcome *o);
-void emit_updated(struct turn *t, struct turn_step *s, struct str title, struct str metadata);
+void emit_updated(struct turn *t, struct turn_step *s, const struct turn_update *u);
 /* An inbox event becomes part of the log: its processed_at is filled in. Moves it to `taken`. */
 void emit_input(struct turn *t, struct turn_step *s, struct turn_input *in);
 

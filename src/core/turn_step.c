@@ -1,5 +1,5 @@
 /* The inputs: what a message, an answer, a result or a timer makes of a turn. */
-#include "core/turn_emit.h"
+#include "core/turn_request.h"
 
 #include <stdio.h>
 
@@ -19,11 +19,15 @@ static struct turn_input *first_of(const struct turn_step *s, enum event_type ty
     return NULL;
 }
 
-static void take_messages(struct turn *t, struct turn_step *s)
+void turn_take_messages(struct turn *t, struct turn_step *s)
 {
-    struct turn_input *in;
-    while (s->err_code == 0 && (in = first_of(s, EVENT_USER_MESSAGE)))
-        emit_input(t, s, in);
+    list_for_each_safe (it, s->inbox) {
+        struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
+        bool message =
+            in->event.type == EVENT_USER_MESSAGE || in->event.type == EVENT_SYSTEM_MESSAGE;
+        if (message && s->err_code == 0)
+            emit_input(t, s, in);
+    }
 }
 
 static size_t count_calls(const struct turn *t, enum call_state state)
@@ -66,17 +70,10 @@ static void run(struct turn *t, struct turn_step *s)
     emit_thread_status(t, s, EVENT_SESSION_THREAD_STATUS_RUNNING);
 }
 
-static void start_request(struct turn *t, struct turn_step *s)
-{
-    take_messages(t, s);
-    emit_simple(t, s, EVENT_SPAN_MODEL_REQUEST_START);
-    s->start_model = true;
-}
-
 /* Between requests: wait for tools, ask the client, or go on with the model. */
 static void settle_tools(struct turn *t, struct turn_step *s)
 {
-    if (count_calls(t, CALL_READY))
+    if (count_calls(t, CALL_READY) || t->counting)
         return;
     if (waiting_for_client(t)) {
         idle_requires_action(t, s);
@@ -86,11 +83,11 @@ static void settle_tools(struct turn *t, struct turn_step *s)
         emit_error(t, s, "tool_use_limit_reached_error",
                    "The turn reached its limit of tool rounds. Send a message to start a new turn.",
                    "exhausted");
-        take_messages(t, s);
+        turn_take_messages(t, s);
         emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
         return;
     }
-    start_request(t, s);
+    request_start(t, s);
 }
 
 /* Idle: answers that came may let the turn go on; messages start a new one. */
@@ -106,10 +103,20 @@ static void settle_idle(struct turn *t, struct turn_step *s, bool answered)
         run(t, s);
         return;
     }
-    if (answered || first_of(s, EVENT_USER_MESSAGE)) {
-        run(t, s);
-        start_request(t, s);
+    bool message = first_of(s, EVENT_USER_MESSAGE) != NULL;
+    if (!answered && !message) {
+        turn_take_messages(t, s); /* the operator's word alone starts nothing */
+        return;
     }
+    const char *cap = caps_reached(&t->caps, &t->usage, !answered, s->now_us);
+    run(t, s);
+    if (!cap) {
+        request_start(t, s);
+        return;
+    }
+    turn_take_messages(t, s);
+    if (s->err_code == 0)
+        request_stop_at_cap(t, s, cap);
 }
 
 static void settle(struct turn *t, struct turn_step *s, bool answered)
@@ -141,16 +148,29 @@ static void close_calls(struct turn *t, struct turn_step *s)
     }
 }
 
+/* What the interrupted request has cost so far. */
+static struct end_record used_so_far(const struct turn *t, const struct turn_step *s)
+{
+    struct end_record end = {0};
+    if (s->start_model)
+        return end; /* it was to be sent by this very step */
+    end.usage = t->answered ? t->unlogged : s->partial;
+    if (t->answered)
+        end.judge = s->partial;
+    return end;
+}
+
 static void interrupt(struct turn *t, struct turn_step *s, struct turn_input *in)
 {
-    static const struct model_usage nothing;
     bool was_open = turn_phase(t) != TURN_IDLE || unresolved(t) > 0;
     if (turn_phase(t) == TURN_MODEL) {
+        struct end_record end = used_so_far(t, s);
         s->cancel_model = !s->start_model;
         s->start_model = false;
-        emit_span_end(t, s, &nothing, false);
+        emit_span_end(t, s, &end, false);
     }
     s->sleep_ms = 0;
+    t->counting = s->count_tokens = false;
     close_calls(t, s);
     emit_input(t, s, in);
     if (was_open && s->err_code == 0)
@@ -197,11 +217,12 @@ void turn_inbox(struct turn *t, struct turn_step *s)
 
 void turn_recover(struct turn *t, struct turn_step *s)
 {
-    static const struct model_usage nothing;
+    /* Its answer died with the process. The span is closed, the same request goes out again; the
+     * provider may have billed the first one. */
+    struct end_record lost = {.held_microusd = t->request.reserved_microusd};
     switch (turn_phase(t)) {
     case TURN_MODEL:
-        /* Its answer died with the process. The span is closed, the same request goes out again. */
-        emit_span_end(t, s, &nothing, true);
+        emit_span_end(t, s, &lost, true);
         turn_inbox(t, s);
         break;
     case TURN_BACKOFF:
@@ -219,7 +240,7 @@ static void end_turn(struct turn *t, struct turn_step *s, struct str reason, str
     if (s->err_code)
         return;
     if (first_of(s, EVENT_USER_MESSAGE) && str_eq(reason, REASON_END_TURN))
-        start_request(t, s); /* what was said meanwhile belongs to this turn */
+        request_start(t, s); /* what was said meanwhile belongs to this turn */
     else
         emit_idle(t, s, reason, details);
 }
@@ -253,16 +274,31 @@ static const char *unusable(const struct model_block *b)
     return NULL;
 }
 
+/* A call that the policy `auto` decided about. No judgement means asking. */
+static struct id take_judged(struct turn *t, struct turn_step *s, const struct model_block *b,
+                             const struct judgement *judged, const char **why)
+{
+    static const struct judgement none = {VERDICT_ASK, "indeterminate"};
+    static const char *const names[] = {
+        [VERDICT_ALLOW] = "allow", [VERDICT_ASK] = "ask", [VERDICT_DENY] = "deny"};
+    const struct judgement *j = judged && judged->verdict != VERDICT_NONE ? judged : &none;
+    char evaluation[160];
+    snprintf(evaluation, sizeof evaluation,
+             "{\"type\":\"auto\",\"evaluated_permission\":{\"type\":\"%s\"%s%s%s}}",
+             names[j->verdict], j->reason_code ? ",\"reason_code\":\"" : "",
+             j->reason_code ? j->reason_code : "", j->reason_code ? "\"" : "");
+    if (j->verdict == VERDICT_DENY)
+        *why = "This tool call was not permitted. Find another way, or ask the user.";
+    return emit_tool_use(t, s, b, names[j->verdict], evaluation);
+}
+
 /* One tool call of a response: the event, and where it cannot run, its answer. */
 static void take_call(struct turn *t, struct turn_step *s, const struct model_block *block,
-                      struct id *rejected, const char **why)
+                      const struct judgement *judged, struct id *rejected, const char **why)
 {
     static const char *const evaluation[] = {
         [POLICY_ALLOW] = "{\"type\":\"always_allow\"}",
         [POLICY_ASK] = "{\"type\":\"always_ask\"}",
-        /* No judge is configured: no judgement means asking. */
-        [POLICY_AUTO] = "{\"type\":\"auto\",\"evaluated_permission\":{\"type\":\"ask\","
-                        "\"reason_code\":\"indeterminate\"}}",
     };
     struct model_block copy = *block, *b = &copy;
     *why = unusable(b);
@@ -283,7 +319,10 @@ static void take_call(struct turn *t, struct turn_step *s, const struct model_bl
         *rejected = emit_tool_use(t, s, b, "allow", evaluation[POLICY_ALLOW]);
         return;
     }
-    *rejected = emit_tool_use(t, s, b, p == POLICY_ALLOW ? "allow" : "ask", evaluation[p]);
+    if (p == POLICY_AUTO)
+        *rejected = take_judged(t, s, b, judged, why);
+    else
+        *rejected = emit_tool_use(t, s, b, p == POLICY_ALLOW ? "allow" : "ask", evaluation[p]);
 }
 
 static size_t text_run(const struct model_result *r, size_t at)
@@ -318,7 +357,7 @@ struct rejection {
 
 /* The blocks of a response as events, in order. Returns the number of rejected calls. */
 static size_t take_blocks(struct turn *t, struct turn_step *s, const struct model_result *r,
-                          struct rejection *rejected)
+                          const struct judgement *judged, struct rejection *rejected)
 {
     size_t nrejected = 0;
     for (size_t i = 0; i < r->nblocks && s->err_code == 0;) {
@@ -334,7 +373,7 @@ static size_t take_blocks(struct turn *t, struct turn_step *s, const struct mode
             emit_thinking(t, s, promised(t, i, 1), b->raw);
         } else if (t->ncalls < LIMIT_TOOL_CALLS_PER_RESPONSE) {
             struct rejection *rej = &rejected[nrejected];
-            take_call(t, s, b, &rej->id, &rej->why);
+            take_call(t, s, b, judged ? &judged[i] : NULL, &rej->id, &rej->why);
             nrejected += rej->why != NULL;
         }
         i++;
@@ -354,12 +393,58 @@ static struct str refusal_details(struct turn_step *s, const struct model_result
     return buf_ok(&b) ? arena_str(s->arena, buf_view(&b)) : STR_NONE;
 }
 
-void turn_model_done(struct turn *t, struct turn_step *s, const struct model_result *r)
+static void exhausted(struct turn *t, struct turn_step *s)
+{
+    turn_take_messages(t, s);
+    if (s->err_code == 0)
+        emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+}
+
+/* The context is full. A smaller one is the way on; where that was tried, the turn ends. */
+static void context_full(struct turn *t, struct turn_step *s, const char *message)
+{
+    if (t->compactions >= LIMIT_COMPACTIONS) {
+        request_compaction_limit(t, s);
+    } else if (request_may_compact(t)) {
+        request_compact(t, s);
+    } else {
+        emit_error(t, s, "model_request_failed_error", message, "exhausted");
+        exhausted(t, s);
+    }
+}
+
+/* The text of a summary; calls and refusals are none. */
+static void take_summary(struct turn *t, struct turn_step *s, const struct model_result *r)
+{
+    AUTO_BUF struct buf b = BUF_INIT(LIMIT_MODEL_RESPONSE);
+    struct end_record end = {.usage = r->usage};
+    for (size_t i = 0; i < r->nblocks; i++)
+        if (r->blocks[i].type == MODEL_TEXT)
+            buf_str(&b, r->blocks[i].text);
+    bool usable = r->stop != MODEL_STOP_REFUSAL && buf_ok(&b) && str_trim(buf_view(&b)).len > 0;
+    emit_span_end(t, s, &end, false);
+    if (s->err_code)
+        return;
+    if (r->stop == MODEL_STOP_CONTEXT && !usable)
+        request_compaction_overflowed(t, s);
+    else
+        request_compacted(t, s, usable ? buf_view(&b) : STR_NONE);
+}
+
+void turn_model_done(struct turn *t, struct turn_step *s, const struct model_result *r,
+                     const struct judgement *judged, const struct model_usage *judge)
 {
     struct rejection rejected[LIMIT_TOOL_CALLS_PER_RESPONSE];
-    size_t n = take_blocks(t, s, r, rejected);
-    t->usage.model_requests++;
-    emit_span_end(t, s, &r->usage, false);
+    struct end_record end = {.usage = r->usage};
+    t->answered = false;
+    if (t->request.purpose == MODEL_FOR_COMPACTION) {
+        take_summary(t, s, r);
+        return;
+    }
+    if (judge)
+        end.judge = *judge;
+    size_t n = take_blocks(t, s, r, judged, rejected);
+    emit_span_end(t, s, &end, false);
     for (size_t i = 0; i < n && s->err_code == 0; i++)
         fail_call(t, s, rejected[i].id, rejected[i].why);
     if (s->err_code)
@@ -371,9 +456,7 @@ void turn_model_done(struct turn *t, struct turn_step *s, const struct model_res
     } else if (r->stop == MODEL_STOP_PAUSE) {
         settle(t, s, false);
     } else if (r->stop == MODEL_STOP_CONTEXT) {
-        emit_error(t, s, "model_request_failed_error", "The model's context window is full.",
-                   "exhausted");
-        end_turn(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+        context_full(t, s, "The model's context window is full.");
     } else {
         end_turn(t, s, REASON_END_TURN, STR_NONE);
     }
@@ -408,13 +491,49 @@ static const char *error_type(enum model_error_kind kind)
     return "model_request_failed_error";
 }
 
+/* A long conversation that times out again and again may be too much for its provider. */
+static bool times_out(const struct turn *t, const struct model_failure *f)
+{
+    int64_t context = t->facts.context_tokens;
+    return f->timed_out && t->attempts > 0 && context > 0 &&
+           prompt_tokens(&t->prompt) > context / 4 && request_may_compact(t);
+}
+
+static bool is_retried(const struct turn *t, const struct model_failure *f)
+{
+    return (f->kind == MODEL_ERR_OVERLOADED || f->kind == MODEL_ERR_RATE_LIMITED ||
+            f->kind == MODEL_ERR_FAILED) &&
+           t->attempts + 1 < LIMIT_MODEL_ATTEMPTS;
+}
+
+/* A failure that a smaller context may cure. True when that is under way. */
+static bool made_smaller(struct turn *t, struct turn_step *s, const struct model_failure *f)
+{
+    bool compacting = t->request.purpose == MODEL_FOR_COMPACTION;
+    bool money = f->kind == MODEL_ERR_AUTH || f->kind == MODEL_ERR_BILLING;
+    if (s->err_code)
+        return true;
+    if (compacting && f->kind == MODEL_ERR_CONTEXT)
+        request_compaction_overflowed(t, s);
+    else if (compacting && !money && !is_retried(t, f))
+        request_compacted(t, s, STR_NONE); /* by rule, without a summary */
+    else if (!compacting && f->kind == MODEL_ERR_CONTEXT)
+        context_full(t, s, f->message);
+    else if (!compacting && times_out(t, f))
+        request_compact(t, s);
+    else
+        return false;
+    return true;
+}
+
 void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_failure *f)
 {
-    bool retry = (f->kind == MODEL_ERR_OVERLOADED || f->kind == MODEL_ERR_RATE_LIMITED ||
-                  f->kind == MODEL_ERR_FAILED) &&
-                 t->attempts + 1 < LIMIT_MODEL_ATTEMPTS;
+    bool retry = is_retried(t, f);
     unsigned attempt = t->attempts;
-    emit_span_end(t, s, &f->usage, true);
+    struct end_record end = {.usage = f->usage};
+    emit_span_end(t, s, &end, true);
+    if (made_smaller(t, s, f))
+        return;
     emit_error(t, s, error_type(f->kind), f->message, retry ? "retrying" : "exhausted");
     if (s->err_code)
         return;
@@ -424,8 +543,7 @@ void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_f
         s->sleep_ms = backoff_ms(s, attempt, f->retry_after_ms);
         return;
     }
-    take_messages(t, s);
-    emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+    exhausted(t, s);
 }
 
 void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
@@ -443,18 +561,23 @@ void turn_timer(struct turn *t, struct turn_step *s)
     if (turn_phase(t) != TURN_BACKOFF)
         return;
     run(t, s);
-    start_request(t, s);
+    request_start(t, s);
 }
 
-void turn_session_updated(struct turn *t, struct turn_step *s, struct str title,
-                          struct str metadata)
+void turn_session_updated(struct turn *t, struct turn_step *s, const struct turn_update *u)
 {
-    emit_updated(t, s, title, metadata);
+    bool caps = str_some(u->budget) || str_some(u->limits);
+    emit_updated(t, s, u);
+    if (s->err_code || !caps || !t->paused || turn_phase(t) != TURN_IDLE)
+        return;
+    if (caps_reached(&t->caps, &t->usage, t->rounds == 0, s->now_us))
+        return;
+    run(t, s);
+    request_start(t, s);
 }
 
 void turn_terminate(struct turn *t, struct turn_step *s)
 {
-    usage_rest(&t->usage, s->now_us);
     emit_thread_status(t, s, EVENT_SESSION_THREAD_STATUS_TERMINATED);
     emit_simple(t, s, EVENT_SESSION_STATUS_TERMINATED);
 }

@@ -24,6 +24,7 @@ static void input_free(struct turn_input *in)
 {
     list_remove(&in->link);
     mem_free((char *)in->event.body.ptr);
+    mem_free((char *)in->event.transcript.ptr);
     mem_free(in);
 }
 
@@ -42,8 +43,6 @@ void actor_free(struct actor *a)
         turn_fini(&a->turn);
     arena_fini(&a->load.arena);
     arena_fini(&a->row_arena);
-    buf_fini(&a->system);
-    buf_fini(&a->tools);
     mem_free(a);
 }
 
@@ -84,10 +83,21 @@ static void receive_inbox(struct actor *a)
         in->event = row->event;
         in->event.body =
             str_n(mem_dupz(row->event.body.ptr, row->event.body.len), row->event.body.len);
-        in->event.transcript = STR_NONE;
+        if (str_some(row->event.transcript))
+            in->event.transcript =
+                str_n(mem_dupz(row->event.transcript.ptr, row->event.transcript.len),
+                      row->event.transcript.len);
         list_push(&a->inbox, &in->link);
         a->inbox_seen = row->number;
     }
+}
+
+void actor_learn_facts(struct actor *a)
+{
+    const struct model_port *model = &a->engine->cfg.model;
+    a->turn.facts = (struct model_facts){0};
+    if (model->facts)
+        a->turn.facts = model->facts(model->self, a->agent.model, a->agent.speed);
 }
 
 static int receive_session(struct actor *a, struct err *err)
@@ -97,11 +107,9 @@ static int receive_session(struct actor *a, struct err *err)
     int rc = agent_read(&a->row_arena, a->row.agent, &a->agent, err);
     if (rc)
         return rc;
-    buf_clear(&a->system);
-    buf_clear(&a->tools);
-    agent_write_system(&a->agent, &a->system);
-    agent_write_tools(&a->agent, &a->tools);
     turn_init(&a->turn, &a->agent, a->session_id, a->row.thread_id);
+    actor_learn_facts(a);
+    caps_read(&a->turn.caps, a->row.budget_microusd, a->row.limits);
     a->turn_live = true;
     for (size_t i = 0; i < l->nevents && rc == 0; i++)
         rc = turn_fold(&a->turn, &l->events[i], err);
@@ -194,8 +202,6 @@ struct actor *actor_get(struct engine *e, struct str session_id, bool take)
     arena_init(&a->row_arena, LIMIT_JSON_ARENA);
     arena_init(&a->load.arena, LIMIT_PROMPT * 4ul);
     arena_init(&a->commit.arena, LIMIT_PROMPT * 4ul);
-    buf_init(&a->system, LIMIT_HTTP_BODY);
-    buf_init(&a->tools, LIMIT_HTTP_BODY);
     list_init(&a->inbox);
     list_init(&a->mail);
     list_init(&a->commit.taken);
@@ -250,16 +256,27 @@ static void apply_tool_done(struct actor *a, struct mail *m)
         c->acks[c->nacks++] = m->tool_use_id;
 }
 
+static void apply_model_done(struct actor *a, struct mail *m)
+{
+    if (judge_start(a, m))
+        return;
+    turn_model_done(&a->turn, &a->commit.step, &m->result, m->judged, &m->judge);
+    mail_free(m);
+}
+
 static void apply_mail(struct actor *a, struct mail *m)
 {
     struct turn_step *s = &a->commit.step;
+    list_remove(&m->link);
     switch (m->kind) {
-    case MAIL_MODEL_DONE: turn_model_done(&a->turn, s, &m->result); break;
+    case MAIL_MODEL_DONE: apply_model_done(a, m); return; /* it may be kept for a while */
     case MAIL_MODEL_FAILED: turn_model_failed(&a->turn, s, &m->failure); break;
+    case MAIL_COUNTED: turn_counted(&a->turn, s, m->tokens); break;
     case MAIL_TOOL_DONE: apply_tool_done(a, m); break;
     case MAIL_TIMER: turn_timer(&a->turn, s); break;
     case MAIL_OP: break;
     }
+    mail_free(m);
 }
 
 /* What happened, in the order it happened; operations wait for a quiet moment. */
@@ -276,7 +293,8 @@ static void apply_inputs(struct actor *a)
             continue;
         if (s->err_code == 0)
             apply_mail(a, m);
-        mail_free(m);
+        else
+            mail_free(m);
     }
     if (s->err_code == 0 && !list_empty(&a->inbox))
         turn_inbox(&a->turn, s);
@@ -289,7 +307,7 @@ static struct mail *first_op(struct actor *a)
 
 static bool has_effects(const struct turn_step *s)
 {
-    return s->nevents || s->start_model || s->sleep_ms > 0;
+    return s->nevents || s->start_model || s->count_tokens || s->sleep_ms > 0;
 }
 
 static bool at_rest(const struct actor *a)

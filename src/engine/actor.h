@@ -16,7 +16,14 @@
 
 enum actor_state { ACTOR_LOADING, ACTOR_READY, ACTOR_READING, ACTOR_COMMITTING };
 
-enum mail_kind { MAIL_MODEL_DONE, MAIL_MODEL_FAILED, MAIL_TOOL_DONE, MAIL_TIMER, MAIL_OP };
+enum mail_kind {
+    MAIL_MODEL_DONE,
+    MAIL_MODEL_FAILED,
+    MAIL_COUNTED,
+    MAIL_TOOL_DONE,
+    MAIL_TIMER,
+    MAIL_OP
+};
 
 enum op_kind { OP_UPDATE, OP_ARCHIVE, OP_DELETE };
 
@@ -25,7 +32,10 @@ struct mail {
     enum mail_kind kind;
     struct arena arena; /* owns what the views below point at */
     struct model_result result;
+    struct judgement *judged; /* with an answer: what the policy `auto` says to its calls */
+    struct model_usage judge; /* what asking the judge cost */
     struct model_failure failure;
+    int64_t tokens; /* counted */
     struct id tool_use_id;
     struct tool_outcome outcome;
     enum op_kind op_kind;
@@ -55,7 +65,9 @@ struct commit {
     struct turn_step step;
     struct list taken;
     struct session_append append;
-    struct session_row row; /* written too when update_row */
+    struct ledger_row *ledger;  /* of append */
+    enum model_purpose purpose; /* of the request that was open when the step began */
+    struct session_row row;     /* written too when update_row */
     bool update_row, delete_row, mark_sandbox;
     struct mail *op;                               /* answered after the commit */
     struct id acks[LIMIT_TOOL_CALLS_PER_RESPONSE]; /* results that this commit makes durable */
@@ -72,17 +84,18 @@ struct actor {
     struct session_row row;
     struct agent agent;
     struct turn turn;
-    struct buf system, tools;
     struct list inbox; /* struct turn_input */
     int64_t inbox_seen;
     struct list mail; /* struct mail */
     struct load load;
     struct commit commit;
     struct model_request request; /* of the call in flight: the model layer reads it */
-    struct model_call *call;
-    struct port_timer *timer; /* of the turn: the next attempt at the model */
-    struct port_timer *again; /* the store job that failed goes out once more */
-    unsigned store_failures;  /* in a row */
+    struct model_call *call;      /* the turn's request, or the judge about its answer */
+    struct model_call *count;     /* of the next request's tokens */
+    struct mail *judging;         /* the answer that waits for its judge */
+    struct port_timer *timer;     /* of the turn: the next attempt at the model */
+    struct port_timer *again;     /* the store job that failed goes out once more */
+    unsigned store_failures;      /* in a row */
 };
 
 struct engine {
@@ -110,6 +123,9 @@ bool actor_retry(struct actor *a, const struct err *err, void (*again)(void *arg
 /* The session cannot be worked on: answers its operations with `err` and lets go of it. */
 void actor_give_up(struct actor *a, const struct err *err);
 
+/* What is known of the agent's model: after loading, and when the agent changes. */
+void actor_learn_facts(struct actor *a);
+
 /* commit.c */
 void commit_begin(struct actor *a); /* a fresh step in a->commit */
 void commit_submit(struct actor *a);
@@ -119,9 +135,18 @@ void engine_job_done(struct engine *e);
 
 /* effects.c: what happens after a commit */
 void effects_start(struct actor *a);
-void effects_stop(struct actor *a); /* cancels the model call and the timers */
+void effects_stop(struct actor *a); /* cancels the model calls and the timers */
 void effects_cancel_model(struct actor *a);
+void effects_copy_result(struct mail *m, const struct model_result *r);
+void effects_count_usage(struct engine *e, const struct model_usage *u);
 void effects_free_runs(struct engine *e);
+
+/* judge.c */
+/* An answer of the turn: true when it waits for its judge, who has been asked; it is posted again
+ * then. */
+bool judge_start(struct actor *a, struct mail *m);
+/* The answer's usage is not logged yet: the turn must know in case it is interrupted. */
+void judge_stop(struct actor *a);
 
 /* ops.c */
 /* Turns an operation into events in the step, or answers it at once (returns false). */

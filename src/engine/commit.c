@@ -12,7 +12,10 @@ void commit_begin(struct actor *a)
                                  .taken = &c->taken};
     c->update_row = c->delete_row = c->mark_sandbox = false;
     c->op = NULL;
+    c->purpose = a->turn.request.purpose;
     c->nacks = 0;
+    if (a->call && e->cfg.model.partial)
+        e->cfg.model.partial(e->cfg.model.self, a->call, &c->step.partial);
 }
 
 /* Tool results that are durable, or that nobody waits for any more: the hand may forget them. */
@@ -31,6 +34,7 @@ void commit_drop(struct actor *a)
         struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
         list_remove(&in->link);
         mem_free((char *)in->event.body.ptr);
+        mem_free((char *)in->event.transcript.ptr);
         mem_free(in);
     }
     arena_reset(&a->commit.arena);
@@ -74,6 +78,10 @@ static void remember(struct actor *a)
         /* The views of the new row live in the step's arena. */
         a->row.title = str_some(c->row.title) ? arena_str(&a->row_arena, c->row.title) : STR_NONE;
         a->row.metadata = arena_str(&a->row_arena, c->row.metadata);
+        a->row.limits =
+            str_some(c->row.limits) ? arena_str(&a->row_arena, c->row.limits) : STR_NONE;
+        a->row.budget_microusd = c->row.budget_microusd;
+        a->row.agent = c->row.agent; /* in the row's arena already */
         a->row.archived_us = c->row.archived_us;
     }
 }
@@ -202,6 +210,55 @@ static void list_taken(struct commit *c)
     c->append.ninbox_done = i;
 }
 
+static void put_ledger(struct actor *a, const struct event *e, enum model_purpose purpose,
+                       struct str model, const struct model_usage *u, int64_t held)
+{
+    struct commit *c = &a->commit;
+    c->ledger[c->append.nledger++] = (struct ledger_row){
+        .workspace_id = a->row.workspace_id,
+        .session_id = a->session_id,
+        .thread_id = a->row.thread_id,
+        .seq = e->seq,
+        .purpose = purpose,
+        .model = model,
+        .usage = *u,
+        .held_microusd = held,
+        .at_us = e->processed_us,
+    };
+}
+
+static bool costs(const struct model_usage *u)
+{
+    return u->input_tokens || u->output_tokens || u->cache_read_tokens || u->cost_microusd;
+}
+
+/* What the requests that end in this step were and cost. Purposes: a step may end one request and
+ * begin the next, so that of the one that was open before the step is the first one's. */
+static void list_ledger(struct actor *a)
+{
+    struct commit *c = &a->commit;
+    enum model_purpose purpose = c->purpose;
+    size_t ends = 0;
+    for (size_t i = 0; i < c->step.nevents; i++)
+        ends += c->step.events[i].type == EVENT_SPAN_MODEL_REQUEST_END;
+    if (ends == 0 || !(c->ledger = ARENA_ARRAY(&c->arena, struct ledger_row, ends * 2)))
+        return;
+    c->append.ledger = c->ledger;
+    for (size_t i = 0; i < c->step.nevents; i++) {
+        const struct event *e = &c->step.events[i];
+        struct request_record start;
+        struct end_record end;
+        if (e->type == EVENT_SPAN_MODEL_REQUEST_START && request_record_read(e->transcript, &start))
+            purpose = start.purpose;
+        if (e->type != EVENT_SPAN_MODEL_REQUEST_END || !end_record_read(e->transcript, &end))
+            continue;
+        if (costs(&end.usage) || end.held_microusd)
+            put_ledger(a, e, purpose, a->agent.model, &end.usage, end.held_microusd);
+        if (costs(&end.judge))
+            put_ledger(a, e, MODEL_FOR_JUDGE, a->engine->cfg.judge_model, &end.judge, 0);
+    }
+}
+
 void commit_submit(struct actor *a)
 {
     struct commit *c = &a->commit;
@@ -219,6 +276,7 @@ void commit_submit(struct actor *a)
         .updated_us = c->step.now_us,
     };
     list_taken(c);
+    list_ledger(a);
     /* Before its interrupt is durable: an answer that came meanwhile would be taken for that of the
      * next request, and the conversation that the request reads has moved on already. */
     if (c->step.cancel_model)

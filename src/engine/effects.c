@@ -49,7 +49,7 @@ static void copy_block(struct arena *to, struct model_block *b)
     b->input = arena_str(to, b->input);
 }
 
-static void count_usage(struct engine *e, const struct model_usage *u)
+void effects_count_usage(struct engine *e, const struct model_usage *u)
 {
     struct model_usage *sum = &e->stats.usage;
     sum->input_tokens += u->input_tokens;
@@ -60,12 +60,8 @@ static void count_usage(struct engine *e, const struct model_usage *u)
     sum->cost_microusd += u->cost_microusd;
 }
 
-static void on_done(void *arg, const struct model_result *r)
+void effects_copy_result(struct mail *m, const struct model_result *r)
 {
-    struct actor *a = arg;
-    a->call = NULL;
-    count_usage(a->engine, &r->usage);
-    struct mail *m = mail_new(MAIL_MODEL_DONE);
     m->result = *r;
     struct model_block *blocks = ARENA_ARRAY(&m->arena, struct model_block, r->nblocks + 1);
     for (size_t i = 0; blocks && i < r->nblocks; i++) {
@@ -82,6 +78,15 @@ static void on_done(void *arg, const struct model_result *r)
         m->failure = (struct model_failure){.kind = MODEL_ERR_FAILED, .usage = r->usage};
         snprintf(m->failure.message, sizeof m->failure.message, "The model's answer is too large.");
     }
+}
+
+static void on_done(void *arg, const struct model_result *r)
+{
+    struct actor *a = arg;
+    a->call = NULL;
+    effects_count_usage(a->engine, &r->usage);
+    struct mail *m = mail_new(MAIL_MODEL_DONE);
+    effects_copy_result(m, r);
     actor_post(a, m);
 }
 
@@ -90,7 +95,7 @@ static void on_failed(void *arg, const struct model_failure *f)
     struct actor *a = arg;
     a->call = NULL;
     a->engine->stats.model_failures++;
-    count_usage(a->engine, &f->usage);
+    effects_count_usage(a->engine, &f->usage);
     log_line(LOG_WARN, "model request failed", "session", a->session_id.z, "error", f->message,
              NULL);
     struct mail *m = mail_new(MAIL_MODEL_FAILED);
@@ -104,7 +109,7 @@ static void start_model(struct actor *a)
         .block_start = on_block_start, .text_delta = on_text, .done = on_done, .failed = on_failed};
     struct engine *e = a->engine;
     struct err err;
-    if (turn_request(&a->turn, buf_view(&a->system), buf_view(&a->tools), &a->request, &err)) {
+    if (turn_request(&a->turn, &a->request, &err)) {
         struct mail *m = mail_new(MAIL_MODEL_FAILED);
         m->failure.kind = MODEL_ERR_CONTEXT;
         snprintf(m->failure.message, sizeof m->failure.message, "%.*s",
@@ -114,6 +119,36 @@ static void start_model(struct actor *a)
     }
     e->stats.model_requests++;
     a->call = e->cfg.model.start(e->cfg.model.self, &a->request, &callbacks, a);
+}
+
+static void on_counted(void *arg, int64_t tokens)
+{
+    struct actor *a = arg;
+    a->count = NULL;
+    struct mail *m = mail_new(MAIL_COUNTED);
+    m->tokens = tokens;
+    actor_post(a, m);
+}
+
+static void stop_count(struct actor *a)
+{
+    struct engine *e = a->engine;
+    if (a->count)
+        e->cfg.model.cancel(e->cfg.model.self, TAKE_PTR(a->count));
+}
+
+static void start_count(struct actor *a)
+{
+    struct engine *e = a->engine;
+    struct err err;
+    stop_count(a);
+    if (e->cfg.model.count && turn_request(&a->turn, &a->request, &err) == 0) {
+        a->count = e->cfg.model.count(e->cfg.model.self, &a->request, on_counted, a);
+        return;
+    }
+    struct mail *m = mail_new(MAIL_COUNTED);
+    m->tokens = -1;
+    list_push(&a->mail, &m->link); /* the tick that follows finds it */
 }
 
 /* ---- tools ---- */
@@ -250,8 +285,12 @@ void effects_start(struct actor *a)
         stop_timer(a, &a->timer);
     if (s->sleep_ms > 0 && turn_phase(&a->turn) == TURN_BACKOFF)
         a->timer = e->cfg.clock.start(e->cfg.clock.self, s->sleep_ms, on_timer, a);
+    if (!a->turn.counting)
+        stop_count(a);
     if (s->start_model && turn_phase(&a->turn) == TURN_MODEL)
         start_model(a);
+    else if (s->count_tokens && a->turn.counting)
+        start_count(a);
     run_calls(a);
 }
 
@@ -260,11 +299,13 @@ void effects_cancel_model(struct actor *a)
     struct engine *e = a->engine;
     if (a->call)
         e->cfg.model.cancel(e->cfg.model.self, TAKE_PTR(a->call));
+    judge_stop(a);
 }
 
 void effects_stop(struct actor *a)
 {
     effects_cancel_model(a);
+    stop_count(a);
     stop_timer(a, &a->timer);
     stop_timer(a, &a->again);
 }

@@ -56,31 +56,127 @@ static bool merge_metadata(struct arena *a, struct str stored, const struct json
     return changed && buf_ok(&b);
 }
 
+static bool refuse_detail(struct mail *m, const char *at, const char *detail, const char *why)
+{
+    struct err err;
+    err_at(&err, ERR_INVALID, at, "%s: %s", at + 1, why);
+    err.detail = detail;
+    op_answer(m, NULL, &err);
+    return false;
+}
+
+static void change_title(struct actor *a, const struct engine_change *ch, struct turn_update *u)
+{
+    struct commit *c = &a->commit;
+    if (!ch->title)
+        return;
+    struct str now = json_is(ch->title, JSON_STRING) ? ch->title->str : STR_NONE;
+    if (str_some(now) == str_some(a->row.title) && str_eq(now, a->row.title))
+        return;
+    c->row.title = str_some(now) ? arena_str(&c->arena, now) : STR_NONE;
+    u->title = arena_str(&c->arena, ch->title->raw);
+}
+
+static void change_metadata(struct actor *a, const struct engine_change *ch, struct turn_update *u)
+{
+    struct commit *c = &a->commit;
+    struct str merged;
+    if (json_is(ch->metadata, JSON_OBJECT) &&
+        merge_metadata(&c->arena, a->row.metadata, ch->metadata, &merged))
+        c->row.metadata = u->metadata = merged;
+}
+
+static bool same_or_both_absent(struct str a, struct str b)
+{
+    return str_some(a) == str_some(b) && str_eq(a, b);
+}
+
+static void change_caps(struct actor *a, const struct engine_change *ch, struct turn_update *u)
+{
+    struct commit *c = &a->commit;
+    if (ch->set_budget && ch->budget_microusd != a->row.budget_microusd) {
+        AUTO_BUF struct buf b = BUF_INIT(256);
+        struct jw w = jw_to(&b);
+        usage_budget_write(&w, ch->budget_microusd);
+        u->budget = arena_str(&c->arena, buf_view(&b));
+        c->row.budget_microusd = ch->budget_microusd;
+    }
+    if (ch->set_limits && !same_or_both_absent(ch->limits, a->row.limits)) {
+        c->row.limits = str_some(ch->limits) ? arena_str(&c->arena, ch->limits) : STR_NONE;
+        u->limits = str_some(ch->limits) ? c->row.limits : STR("null");
+    }
+}
+
+/* Before anything is changed: why the budget cannot be what is asked for. */
+static const char *budget_refused(const struct actor *a, const struct engine_change *ch)
+{
+    const struct turn *t = &a->turn;
+    if (!ch->set_budget || ch->budget_microusd == t->caps.budget_microusd)
+        return NULL;
+    return budget_change_refused(&t->caps, &t->usage, &t->facts, ch->budget_microusd);
+}
+
+static const char *say_budget(const char *reason)
+{
+    if (strcmp(reason, "budget_create_only") == 0)
+        return "a budget can only be set when the session is created; `limits` can be set at any "
+               "time";
+    if (strcmp(reason, "budget_not_raised") == 0)
+        return "the new budget must be more than what the session has cost so far";
+    return "the session's model has no list price, so that no budget can be kept";
+}
+
+/* The new snapshot goes into force at once: if its commit fails, the session is let go of. */
+static int change_agent(struct actor *a, const struct engine_change *ch, struct turn_update *u,
+                        struct err *err)
+{
+    struct commit *c = &a->commit;
+    struct str next;
+    int rc = ch->agent(ch, &c->arena, a->row.agent, &next, err);
+    if (rc || str_eq(next, a->row.agent))
+        return rc;
+    struct str kept = arena_str(&a->row_arena, next);
+    struct agent agent;
+    rc = agent_read(&a->row_arena, kept, &agent, err);
+    if (rc)
+        return rc;
+    u->agent = c->row.agent = kept;
+    u->agent_before = a->row.agent;
+    a->agent = agent;
+    turn_set_agent(&a->turn, &a->agent);
+    actor_learn_facts(a);
+    return 0;
+}
+
 static bool apply_update(struct actor *a, struct mail *m)
 {
     struct commit *c = &a->commit;
+    const struct engine_change *ch = m->change;
+    struct turn_update u = {0};
+    struct err err;
     if (turn_phase(&a->turn) == TURN_DEAD)
         return refuse(m, ERR_INVALID, "The session is archived and can no longer be changed.");
+    if (ch->agent && turn_phase(&a->turn) != TURN_IDLE)
+        return refuse_detail(m, "/agent", NULL,
+                             "tools and MCP servers can be changed only while the session is idle: "
+                             "send user.interrupt, or wait");
+    const char *reason = budget_refused(a, ch);
+    if (reason)
+        return refuse_detail(m, "/budget", reason, say_budget(reason));
     c->row = a->row;
-    struct str title = STR_NONE, metadata = STR_NONE;
-    if (m->change->title) {
-        struct str now = json_is(m->change->title, JSON_STRING) ? m->change->title->str : STR_NONE;
-        bool same = str_some(now) == str_some(a->row.title) && str_eq(now, a->row.title);
-        if (!same) {
-            c->row.title = str_some(now) ? arena_str(&c->arena, now) : STR_NONE;
-            title = arena_str(&c->arena, m->change->title->raw);
-        }
+    if (ch->agent && change_agent(a, ch, &u, &err)) {
+        op_answer(m, NULL, &err);
+        return false;
     }
-    if (json_is(m->change->metadata, JSON_OBJECT) &&
-        merge_metadata(&c->arena, a->row.metadata, m->change->metadata, &metadata))
-        c->row.metadata = metadata;
-    else
-        metadata = STR_NONE;
-    if (!str_some(title) && !str_some(metadata)) {
+    change_title(a, ch, &u);
+    change_metadata(a, ch, &u);
+    change_caps(a, ch, &u);
+    if (!str_some(u.title) && !str_some(u.metadata) && !str_some(u.agent) && !str_some(u.budget) &&
+        !str_some(u.limits)) {
         op_answer(m, &a->row, &(struct err){0});
         return false;
     }
-    turn_session_updated(&a->turn, &c->step, title, metadata);
+    turn_session_updated(&a->turn, &c->step, &u);
     c->row.updated_us = c->step.now_us;
     c->update_row = true;
     c->op = m;

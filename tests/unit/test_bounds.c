@@ -296,6 +296,7 @@ static void do_act(struct play *p, struct turn_step *s, enum act act)
                              .stop = act == ANSWER_CALL ? MODEL_STOP_TOOL_USE : MODEL_STOP_END};
     struct model_failure f = {.kind = MODEL_ERR_OVERLOADED, .message = "no"};
     struct tool_outcome o = {.content = STR("output")};
+    struct turn_update update = {.title = STR("\"title\""), .metadata = STR("{\"k\":\"v\"}")};
     struct id id = t->ncalls ? t->calls[0].id : (struct id){""};
     switch (act) {
     case SAY:
@@ -312,10 +313,10 @@ static void do_act(struct play *p, struct turn_step *s, enum act act)
         turn_inbox(t, s);
         break;
     case ANSWER_CALL:
-    case ANSWER_TEXT: turn_model_done(t, s, &r); break;
+    case ANSWER_TEXT: turn_model_done(t, s, &r, NULL, NULL); break;
     case RESULT: turn_tool_done(t, s, id_str(&id), &o); break;
     case FAIL: turn_model_failed(t, s, &f); break;
-    case UPDATE: turn_session_updated(t, s, STR("\"title\""), STR("{\"k\":\"v\"}")); break;
+    case UPDATE: turn_session_updated(t, s, &update); break;
     case ACTS: break;
     }
 }

@@ -179,7 +179,7 @@ static void answer(struct rig *r, const struct model_block *blocks, size_t n)
                                .nblocks = n,
                                .stop = MODEL_STOP_END,
                                .usage = {.input_tokens = 10, .output_tokens = 5}};
-    turn_model_done(&r->turn, begin(r), &res);
+    turn_model_done(&r->turn, begin(r), &res, NULL, NULL);
     commit(r);
 }
 
@@ -540,7 +540,7 @@ static void a_refusal_carries_its_details(void **state)
     say(r, "hello");
     take_inbox(r);
     struct model_result res = {.stop = MODEL_STOP_REFUSAL, .refusal_category = STR("cyber")};
-    turn_model_done(&r->turn, begin(r), &res);
+    turn_model_done(&r->turn, begin(r), &res, NULL, NULL);
     commit(r);
     assert_non_null(strstr(last_body(r),
                            "\"stop_reason\":{\"type\":\"refusal\"},\"stop_details\":{\"type\":"
@@ -555,7 +555,7 @@ static void a_provider_that_pauses_for_ever_ends_the_turn_at_the_limit(void **st
     struct model_result res = {.stop = MODEL_STOP_PAUSE};
     int requests = 1;
     for (; r->step.start_model && requests < 2 * LIMIT_TOOL_ROUNDS; requests++) {
-        turn_model_done(&r->turn, begin(r), &res);
+        turn_model_done(&r->turn, begin(r), &res, NULL, NULL);
         assert_int_equal(r->step.err_code, 0);
     }
     assert_int_equal(requests, LIMIT_TOOL_ROUNDS + 1);
