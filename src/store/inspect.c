@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "store/migrate.h"
 #include "store/sqlite/sqlite.h"
+#include "store/tx.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -74,6 +75,43 @@ int store_inspect(const char *dir, bool deep, struct store_report *out, struct e
     if (rc)
         return rc;
     rc = look(db, path, deep, out, err);
+    db->ops->close(db);
+    return rc;
+}
+
+static int look_at(struct db *db, int (*fn)(struct store_tx *tx, void *arg, struct err *err),
+                   void *arg, struct err *err)
+{
+    int rc = db->ops->begin(db, false, err);
+    if (rc)
+        return rc;
+    struct store_tx tx = {.db = db};
+    rc = fn(&tx, arg, err);
+    db->ops->rollback(db); /* ends the snapshot; there is nothing to keep */
+    return rc;
+}
+
+int store_look(const char *dir, int (*fn)(struct store_tx *tx, void *arg, struct err *err),
+               void *arg, struct err *err)
+{
+    char path[PATH_MAX];
+    struct store_report report;
+    int rc = store_inspect(dir, false, &report, err);
+    if (rc)
+        return rc;
+    if (!report.exists || report.schema == 0)
+        return err_set(err, ERR_NOT_FOUND, "there is no database in %s", dir);
+    if (report.schema != report.known_schema)
+        return err_set(err, ERR_PRECONDITION,
+                       "the database has schema %lld, this program reads %lld%s",
+                       (long long)report.schema, (long long)report.known_schema,
+                       report.schema < report.known_schema ? "; the next start migrates it" : "");
+    snprintf(path, sizeof path, "%s/ostler.db", dir);
+    struct db *db;
+    rc = sqlite_open(path, DB_READER, true, &db, err);
+    if (rc)
+        return rc;
+    rc = look_at(db, fn, arg, err);
     db->ops->close(db);
     return rc;
 }

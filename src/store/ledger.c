@@ -35,3 +35,40 @@ int tx_ledger_session(struct store_tx *tx, struct str session_id, int64_t *cost_
     *requests = db_col_i64(&rows, 2);
     return 0;
 }
+
+int tx_ledger_list(struct store_tx *tx, struct str session_id, struct arena *a,
+                   struct ledger_row **out, size_t *n, struct err *err)
+{
+    static const char sql[] =
+        "SELECT seq, purpose, model, input_tokens, output_tokens, cache_read_tokens,"
+        " cache_write_5m_tokens, cache_write_1h_tokens, cost_microusd, held_microusd, at_us"
+        " FROM ledger WHERE session = ?1 ORDER BY seq";
+    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct ledger_row)};
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_text(session_id)), &rows, &row, err);
+    for (; rc == 0 && row; rc = db_next(&rows, &row, err)) {
+        int64_t purpose = db_col_i64(&rows, 1);
+        if (purpose < MODEL_FOR_TURN || purpose > MODEL_FOR_JUDGE)
+            return err_set(err, ERR_CORRUPT, "ledger: no purpose %lld", (long long)purpose);
+        struct ledger_row *r = row_list_push(&list);
+        *r = (struct ledger_row){
+            .session_id = id_from(session_id),
+            .seq = db_col_i64(&rows, 0),
+            .purpose = (enum model_purpose)purpose,
+            .model = arena_str(a, db_col_str(&rows, 2)),
+            .usage = {.input_tokens = db_col_i64(&rows, 3),
+                      .output_tokens = db_col_i64(&rows, 4),
+                      .cache_read_tokens = db_col_i64(&rows, 5),
+                      .cache_write_5m_tokens = db_col_i64(&rows, 6),
+                      .cache_write_1h_tokens = db_col_i64(&rows, 7),
+                      .cost_microusd = db_col_i64(&rows, 8)},
+            .held_microusd = db_col_i64(&rows, 9),
+            .at_us = db_col_i64(&rows, 10),
+        };
+    }
+    void *taken = NULL;
+    rc = rc ? rc : row_list_take(&list, a, &taken, n, err);
+    *out = rc ? NULL : taken;
+    return rc;
+}
