@@ -217,9 +217,6 @@ int tx_ledger_add(struct store_tx *tx, const struct ledger_row *row, struct err 
 /* Sums over one session; ws and session as given. */
 int tx_ledger_session(struct store_tx *tx, struct str session_id, int64_t *cost_microusd,
                       int64_t *held_microusd, int64_t *requests, struct err *err) MUST_USE;
-/* The rows of one session in the order of its log; workspace and thread are left empty. */
-int tx_ledger_list(struct store_tx *tx, struct str session_id, struct arena *a,
-                   struct ledger_row **out, size_t *n, struct err *err) MUST_USE;
 
 /* ---- the log ---- */
 /* One transition of a session, committed as a whole. */
