@@ -3,6 +3,10 @@
  * Pure. The judge is a model of the operator's choice. It sees the user's words, what the agent is
  * for and the calls; it never sees tool output, web pages or messages of other agents, so that
  * those cannot talk it into anything. Whatever is not a clear verdict asks or denies, never allows.
+ *
+ * It is asked with one user message whose text is a JSON object {purpose, user, calls: [{call,
+ * tool, input (JSON text), input_is_cut}]}, and answers {"verdicts": [{"call": 1, "verdict":
+ * "allow" | "ask" | "deny"}]}.
  */
 #ifndef OSTLER_CORE_PERMISSION_H
 #define OSTLER_CORE_PERMISSION_H
@@ -20,14 +24,17 @@ struct judgement {
 };
 
 /* One judgement for each block of `r` (array of r->nblocks from `a`), as far as rules decide; the
- * others become VERDICT_ASK, indeterminate. *open: how many of them a judge could still decide. */
+ * others become VERDICT_ASK, indeterminate: these are the open ones, *open of them. NULL past the
+ * arena's bound. */
 struct judgement *permission_rules(struct arena *a, const struct agent *ag,
                                    const struct model_result *r, size_t *open);
-/* The request to the judge about the open ones. Everything in it lives in `a`. */
+/* The request to the judge about the open ones, but for session_id and request_number. Everything
+ * in it but `model` lives in `a`. LIMIT past the arena's bound. */
 int permission_request(struct arena *a, const struct agent *ag, const struct prompt *p,
                        const struct model_result *r, const struct judgement *j, struct str model,
                        struct model_request *out, struct err *err) MUST_USE;
-/* Takes the judge's answer into `j`; what it leaves unclear stays as the rules left it. */
+/* Takes the judge's answer into `j`; what it leaves unclear stays as the rules left it. `j` as it
+ * was for the request. */
 void permission_answer(const struct model_result *r, const struct model_result *answer,
                        struct judgement *j);
 /* There was no judge to ask for want of money: the open ones are denied. */

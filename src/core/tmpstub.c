@@ -1,4 +1,3 @@
-#include "core/permission.h"
 #include "core/prompt.h"
 __attribute__((weak)) void prompt_size(const struct prompt *p, int64_t *b, int64_t *m){*b=(int64_t)p->messages.len;*m=0;}
 __attribute__((weak)) void prompt_measured(struct prompt *p, int64_t t){(void)p;(void)t;}
@@ -10,7 +9,3 @@ __attribute__((weak)) bool prompt_can_compact(const struct prompt *p){(void)p;re
 __attribute__((weak)) int prompt_summary_request(const struct prompt *p, size_t m, struct buf *o, struct err *e){(void)p;(void)m;(void)o;(void)e;return -1;}
 __attribute__((weak)) int prompt_compacted(const struct prompt *p, struct arena *a, struct str s, struct str *o, struct err *e){(void)p;(void)a;(void)s;(void)o;(void)e;return -1;}
 __attribute__((weak)) void prompt_user_text(const struct prompt *p, size_t m, struct buf *o){(void)p;(void)m;(void)o;}
-__attribute__((weak)) struct judgement *permission_rules(struct arena *a, const struct agent *ag, const struct model_result *r, size_t *o){(void)a;(void)ag;(void)r;*o=0;return NULL;}
-__attribute__((weak)) int permission_request(struct arena *a, const struct agent *ag, const struct prompt *p, const struct model_result *r, const struct judgement *j, struct str m, struct model_request *o, struct err *e){(void)a;(void)ag;(void)p;(void)r;(void)j;(void)m;(void)o;(void)e;return -1;}
-__attribute__((weak)) void permission_answer(const struct model_result *r, const struct model_result *a, struct judgement *j){(void)r;(void)a;(void)j;}
-__attribute__((weak)) void permission_unaffordable(const struct model_result *r, struct judgement *j){(void)r;(void)j;}
