@@ -17,18 +17,51 @@
 #include "core/event.h"
 #include "core/ports.h"
 
-enum prompt_role { PROMPT_NONE, PROMPT_USER, PROMPT_ASSISTANT };
+enum prompt_role { PROMPT_NONE, PROMPT_USER, PROMPT_ASSISTANT, PROMPT_SYSTEM };
+
+enum prompt_kind {
+    PROMPT_TEXT,
+    PROMPT_MEDIA, /* images, documents, whatever else has no text of its own */
+    PROMPT_THINKING,
+    PROMPT_TOOL_USE,
+    PROMPT_TOOL_RESULT,
+    PROMPT_LABEL,   /* our own words around what a compaction left */
+    PROMPT_GAP,     /* a label that says that words of the user were left out here */
+    PROMPT_SUMMARY, /* what the model wrote of the part that was compacted */
+};
+
+/* One content block: where it stands in the text and what is known of it. */
+struct prompt_block {
+    size_t at, len;
+    int64_t seq;          /* of the event it came with */
+    size_t id_end;        /* tool use and result: the bytes up to the end of the call's id */
+    size_t media_bytes;   /* of `len`: what is not read as text */
+    int64_t media_tokens; /* a guess for those */
+    int64_t media;        /* images and documents in it */
+    enum prompt_role role;
+    enum prompt_kind kind;
+    bool own;      /* text of a user.message */
+    bool is_error; /* of a tool result */
+    bool pre;      /* stands before the part that a compaction kept */
+};
 
 struct prompt {
     struct buf messages; /* "[{...},{...},{"role":"user","content":[...": the last one is open */
+    size_t max_bytes;
     enum prompt_role open;
     bool comma; /* the open content array has an element */
+    bool lost;  /* something was left out for want of room */
+    struct prompt_block *blocks;
+    size_t nblocks, blocks_cap;
+    int64_t text_bytes, media, media_tokens;                /* sums over the blocks */
+    int64_t measured_tokens, measured_text, measured_media; /* and how they were when measured */
 };
 
 void prompt_init(struct prompt *p, size_t max_bytes);
 void prompt_fini(struct prompt *p);
-/* Adds what the event means to the model; most types mean nothing. PARSE for a body that is
- * damaged. What does not fit is told by prompt_messages(): the log goes on. */
+/* Adds what the event means to the model; most types mean nothing. PARSE for a body or transcript
+ * that is damaged: the prompt is as it was. What does not fit is told by prompt_messages(): the log
+ * goes on. */
 int prompt_fold(struct prompt *p, const struct event *e, struct err *err) MUST_USE;
 /* The complete JSON array. Valid until the next call on the prompt. TOO_LARGE past the bound. */
 int prompt_messages(struct prompt *p, struct str *out, struct err *err) MUST_USE;
@@ -54,7 +87,8 @@ bool prompt_should_compact(const struct prompt *p, const struct model_facts *f);
 /* There is enough in it that compacting would make it smaller. */
 bool prompt_can_compact(const struct prompt *p);
 /* The messages of a request that asks the model for a summary, in at most `max_bytes`: where that
- * is too little, tool results are cut first, then the middle is left out. Appends to `out`. */
+ * is too little, tool results are cut first, then the middle is left out. Appends to `out`.
+ * TOO_LARGE when not even the question fits. */
 int prompt_summary_request(const struct prompt *p, size_t max_bytes, struct buf *out,
                            struct err *err) MUST_USE;
 /* What stands for the conversation from now on, as the private transcript of
