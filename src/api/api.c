@@ -1,8 +1,16 @@
 #include "api/api_impl.h"
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "io/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+
+enum { FORWARD_BACKLOG = 128 };
 
 static void tick(struct loop_timer *t)
 {
@@ -28,16 +36,48 @@ static void start_sweep(struct api *api)
     api->sweep = file_sweep_start(&sweep);
 }
 
+/* The same requests by the same rules, on a socket that only processes of our user reach. */
+static int open_forwarded(struct api *api, struct http_server_config http, struct err *err)
+{
+    const char *path = api->cfg.forward_path;
+    char dir[PATH_MAX];
+    if (!path)
+        return 0;
+    struct str parent = str_take(str_z(path), (size_t)(strrchr(path, '/') - path));
+    if (!str_copyz(dir, sizeof dir, parent))
+        return err_set(err, ERR_INVALID, "the path of the data directory is too long");
+    api->owners_dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (api->owners_dir < 0)
+        return err_sys(err, errno, "%s", dir);
+    int fd = socket_listen(path, FORWARD_BACKLOG, err);
+    if (fd < 0)
+        return fd;
+    http.listen_fd = &fd;
+    int rc = http_server_open(api->cfg.loop, &http, &api->forwarded, err);
+    if (rc)
+        fd_close(fd);
+    return rc;
+}
+
+static void open_failed(struct api *api)
+{
+    fd_close(api->owners_dir);
+    blobs_close(&api->blobs);
+    mem_free(api);
+}
+
 int api_open(const struct api_config *cfg, struct api **out, struct err *err)
 {
     struct api *api = mem_zalloc(sizeof *api);
     api->cfg = *cfg;
+    api->owners_dir = -1;
     api->started_us = clock_unix_us();
     list_init(&api->calls);
     list_init(&api->streams);
     const struct http_server_config http = {
         .host = cfg->host,
         .port = cfg->port,
+        .listen_fd = cfg->listen_fd,
         .handler = call_begin,
         .refuse = reply_refuse,
         .arg = api,
@@ -48,9 +88,11 @@ int api_open(const struct api_config *cfg, struct api **out, struct err *err)
         return rc;
     }
     rc = http_server_open(cfg->loop, &http, &api->http, err);
+    rc = rc ? rc : open_forwarded(api, http, err);
     if (rc) {
-        blobs_close(&api->blobs);
-        mem_free(api);
+        if (api->http)
+            http_server_close(api->http, 0, NULL, NULL);
+        open_failed(api);
         return rc;
     }
     start_sweep(api);
@@ -68,10 +110,11 @@ int api_port(const struct api *api)
 /* A call may outlive the server by its last store job. */
 void api_check_closed(struct api *api)
 {
-    if (!api->closing || !api->http_closed || !api->ticker_closed || !api->sweep_closed ||
-        api->drops || !list_empty(&api->calls))
+    if (!api->closing || !api->http_closed || !api->forwarded_closed || !api->ticker_closed ||
+        !api->sweep_closed || api->drops || !list_empty(&api->calls))
         return;
     blobs_close(&api->blobs);
+    fd_close(api->owners_dir);
     void (*closed)(void *) = api->closed;
     void *arg = api->closed_arg;
     mem_free(api);
@@ -82,6 +125,13 @@ static void on_http_closed(void *arg)
 {
     struct api *api = arg;
     api->http_closed = true;
+    api_check_closed(api);
+}
+
+static void on_forwarded_closed(void *arg)
+{
+    struct api *api = arg;
+    api->forwarded_closed = true;
     api_check_closed(api);
 }
 
@@ -106,6 +156,9 @@ void api_close(struct api *api, int64_t grace_ms, void (*closed)(void *arg), voi
     api->closed_arg = arg;
     loop_timer_close(&api->ticker, on_ticker_closed);
     file_sweep_close(api->sweep, on_sweep_closed, api);
+    api->forwarded_closed = api->forwarded == NULL;
+    if (api->forwarded)
+        http_server_close(api->forwarded, grace_ms, on_forwarded_closed, api);
     http_server_close(api->http, grace_ms, on_http_closed, api);
 }
 

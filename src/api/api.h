@@ -7,6 +7,7 @@
 #define OSTLER_API_API_H
 
 #include "engine/engine.h"
+#include "http/client.h"
 #include "io/loop.h"
 #include "model/model.h"
 #include "sandbox/sandbox.h"
@@ -21,8 +22,12 @@ struct api_config {
     struct engine *engine;
     struct sandboxes *sandboxes;
     struct model_router *models;
-    const char *host;     /* numeric address or name */
-    int port;             /* 0: any free one */
+    struct http_client *http; /* for requests that another process must answer */
+    const char *host;         /* numeric address or name */
+    int port;                 /* 0: any free one */
+    const int *listen_fd;     /* NULL, or a socket that listens: instead of host and port */
+    /* DATA/owners/ID.http, where other processes forward to; NULL: this is the only one */
+    const char *forward_path;
     const char *tmp_dir;  /* where uploads are spooled; NULL: /tmp */
     const char *data_dir; /* holds blobs/ */
 };

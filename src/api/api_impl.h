@@ -27,6 +27,8 @@ enum { API_STATUS_CLASSES = 6 };
 struct api {
     struct api_config cfg;
     struct http_server *http;
+    struct http_server *forwarded; /* where other processes ask us; may be NULL */
+    int owners_dir;                /* of their sockets, for short paths; -1: none */
     struct auth_cache keys;
     struct list calls;   /* all of them, for closing */
     struct list streams; /* struct stream, stream.c */
@@ -35,7 +37,7 @@ struct api {
     struct blobs blobs;
     struct file_sweep *sweep;
     size_t drops; /* uploads that the pool is dropping */
-    bool closing, http_closed, ticker_closed, sweep_closed;
+    bool closing, http_closed, forwarded_closed, ticker_closed, sweep_closed;
     void (*closed)(void *arg);
     void *closed_arg;
     /* counters for /metrics */

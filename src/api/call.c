@@ -1,4 +1,5 @@
 #include "api/api_impl.h"
+#include "api/forward.h"
 #include "api/header.h"
 
 #include "base/clock.h"
@@ -175,7 +176,7 @@ static void body_end(struct http_req *req)
     if (err.code || decode_body(c, &err))
         call_fail(c, &err);
     else
-        c->route->handle(c);
+        forward_or_handle(c);
     call_unref(c);
 }
 
@@ -195,7 +196,7 @@ static void authorised(struct call *c)
     if (c->route->body == BODY_JSON || c->route->body == BODY_MAYBE)
         http_req_body_stream(c->req, LIMIT_HTTP_BODY, body_piece, body_end);
     else
-        c->route->handle(c);
+        forward_or_handle(c);
 }
 
 /* http_query() names no parameter: the first one that cannot be decoded is looked for here. */

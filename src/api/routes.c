@@ -4,14 +4,15 @@
 
 #include <stdio.h>
 
-#define ENTRY(m, p, b, k, h, o, e)                                                                 \
+#define ENTRY(m, p, b, k, h, o, e, a)                                                              \
     {                                                                                              \
         .method = #m, .pattern = p, .beta = BETA_##b, .body = BODY_##k, .handle = h, .open = o,    \
-        .extension = e                                                                             \
+        .extension = e, .at_owner = a                                                              \
     }
-#define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false)
-#define EXTRA(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true) /* ours */
-#define OPEN(m, p, b, k, h) ENTRY(m, p, b, k, h, true, true)   /* ours, without credential */
+#define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false, false)
+#define OWNER(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false, true)
+#define EXTRA(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true, true) /* ours, at the owner, too */
+#define OPEN(m, p, b, k, h) ENTRY(m, p, b, k, h, true, true, false)  /* ours, without credential */
 
 /* clang-format off */
 const struct route route_table[] = {
@@ -30,9 +31,9 @@ const struct route route_table[] = {
     ROUTE(POST,   "/v1/sessions",                     AGENTS,  JSON,   sessions_create),
     ROUTE(GET,    "/v1/sessions",                     AGENTS,  NONE,   sessions_list),
     ROUTE(GET,    "/v1/sessions/{}",                  AGENTS,  NONE,   sessions_get),
-    ROUTE(POST,   "/v1/sessions/{}",                  AGENTS,  JSON,   sessions_update),
-    ROUTE(DELETE, "/v1/sessions/{}",                  AGENTS,  MAYBE,  sessions_delete),
-    ROUTE(POST,   "/v1/sessions/{}/archive",          AGENTS,  MAYBE,  sessions_archive),
+    OWNER(POST,   "/v1/sessions/{}",                  AGENTS,  JSON,   sessions_update),
+    OWNER(DELETE, "/v1/sessions/{}",                  AGENTS,  MAYBE,  sessions_delete),
+    OWNER(POST,   "/v1/sessions/{}/archive",          AGENTS,  MAYBE,  sessions_archive),
     ROUTE(POST,   "/v1/sessions/{}/events",           AGENTS,  JSON,   events_send),
     ROUTE(GET,    "/v1/sessions/{}/events",           AGENTS,  NONE,   events_list),
     ROUTE(GET,    "/v1/sessions/{}/events/stream",    AGENTS,  NONE,   events_stream),

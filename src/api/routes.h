@@ -29,6 +29,7 @@ struct route {
     void (*handle)(struct call *c);
     bool open;      /* needs no credential */
     bool extension; /* ours, not in the published API */
+    bool at_owner;  /* answered by the process that the session belongs to (forward.h) */
 };
 
 extern const struct route route_table[];

@@ -46,6 +46,7 @@ struct stream {
     int64_t sent_seq;   /* the last event sent, or given as seen */
     int64_t told_seq;   /* the last one that the hub announced */
     struct bytes *last; /* session.deleted, which the store no longer has */
+    bool look;          /* there may be more in the store than was announced */
     bool preview;       /* the start of a preview was sent: its deltas may follow */
     struct arena arena; /* of the page */
     struct event *page;
@@ -144,7 +145,8 @@ static void pump(struct stream *s)
         if (over(s))
             return;
     }
-    if (!s->page_short && (s->page_more || s->told_seq > s->sent_seq)) {
+    if (s->look || (!s->page_short && (s->page_more || s->told_seq > s->sent_seq))) {
+        s->look = false;
         call_read(s->call, page_step, page_done);
         return;
     }
@@ -191,6 +193,18 @@ static void send_live(struct stream *s, int64_t seq, struct bytes *frame)
         sm_move(&s->sm, STREAM_WAITING);
 }
 
+/* Another process committed: there are no frames of it here. */
+static void look_in_store(struct stream *s, int64_t seq)
+{
+    s->told_seq = seq > s->told_seq ? seq : s->told_seq;
+    s->look = s->look || seq == 0;
+    if (sm_state(&s->sm) != STREAM_LIVE || (!s->look && s->told_seq <= s->sent_seq))
+        return;
+    s->preview = false;
+    sm_move(&s->sm, STREAM_WAITING);
+    start_reading(s);
+}
+
 static void on_frame(struct hub_sub *sub, int64_t seq, struct bytes *frame, bool last)
 {
     struct stream *s = CONTAINER_OF(sub, struct stream, sub);
@@ -205,6 +219,8 @@ static void on_frame(struct hub_sub *sub, int64_t seq, struct bytes *frame, bool
     } else if (last) {
         bytes_unref(s->last);
         s->last = bytes_ref(frame);
+    } else if (!frame) {
+        look_in_store(s, seq);
     } else if (seq == 0) {
         send_preview(s, frame);
     } else {

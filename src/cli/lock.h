@@ -1,25 +1,25 @@
-/* lock: who owns a data directory: an open-file-description lock on DATA/lock and DATA/owners/<id>.
+/* lock: which server processes run on a data directory.
  *
- * Main thread. The kernel drops the locks when the process ends in any way, so a dead owner is
- * known at once. DATA/lock also says where its owner listens, for commands on the same host.
+ * Main thread. DATA/lock is held while one starts: migrations, the first key and what is tidied up
+ * at start are done by one at a time. DATA/owners/ID (engine/owner.h) is held while one lives, and
+ * says where it listens, for commands on the same host.
  */
 #ifndef OSTLER_CLI_LOCK_H
 #define OSTLER_CLI_LOCK_H
 
-#include "base/err.h"
-#include "base/id.h"
+#include "engine/owner.h"
 
 #define LOCK_PATH_MAX 4096
 
 struct lock {
-    int fd, owner_fd; /* -1: not held */
-    struct id owner;
-    char owner_path[LOCK_PATH_MAX];
+    int fd; /* of DATA/lock; -1: not held */
+    struct owner owner;
 };
 
-/* Creates the directory (mode 0700) and takes it. CONFLICT naming the other process; READ_ONLY,
- * NO_SPACE or IO. Removes what dead owners left. */
+/* Creates the directory (mode 0700); waits while another process starts on it, CONFLICT when that
+ * takes too long. READ_ONLY, NO_SPACE or IO. Removes what dead owners left. */
 int lock_take(struct lock *l, const char *data, struct err *err) MUST_USE;
+void lock_started(struct lock *l); /* the next may start */
 /* Where it listens (empty: no longer, or not yet) and the model that `ostler run` takes when none
  * is named. */
 int lock_announce(const struct lock *l, const char *url, const char *model,
@@ -27,7 +27,7 @@ int lock_announce(const struct lock *l, const char *url, const char *model,
 void lock_release(struct lock *l);
 
 struct lock_owner {
-    int pid;         /* 0: nobody holds the directory */
+    int pid;         /* 0: no server runs; of several the first that listens */
     char url[256];   /* empty: not listening yet */
     char model[256]; /* its default model; empty: not told */
 };

@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/ports.h"
 #include "cli/sweep.h"
+#include "engine/peers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +34,7 @@ struct serve {
     struct http_client *http;
     struct model_router *models;
     struct sandboxes *sandboxes;
+    struct peers *peers;
     struct engine *engine;
     struct api *api;
     struct sweep sweep;
@@ -102,6 +104,7 @@ static void close_upper(struct serve *s)
         api_close(s->api, GRACE_MS, wait_over, s);
         wait_end(s);
     }
+    peers_stop(s->peers);
     if (s->engine) {
         wait_begin(s);
         engine_close(s->engine, wait_over, s);
@@ -126,8 +129,8 @@ static void serve_close(struct serve *s)
     s->stopping = true;
     loop_timer_start(&s->deadline, LIMIT_SHUTDOWN_MS, too_slow);
     struct err err;
-    if (s->locked && lock_announce(&s->lock, "", "", &err)) /* commands now wait for the lock */
-        log_err(LOG_WARN, "cannot say in the lock file that this is the end", &err);
+    if (s->locked && lock_announce(&s->lock, "", "", &err)) /* commands find another, or wait */
+        log_err(LOG_WARN, "cannot say in the owner's file that this is the end", &err);
     close_upper(s);
     engine_free(s->engine);
     if (s->http) {
@@ -139,6 +142,10 @@ static void serve_close(struct serve *s)
         model_router_free(s->models);
     if (s->store)
         store_close(s->store);
+    /* Last: the others take over our sessions as soon as the lock is gone. */
+    wait_begin(s);
+    peers_close(s->peers, wait_over, s);
+    wait_end(s);
     wait_begin(s);
     loop_timer_close(&s->deadline, deadline_closed);
     wait_end(s);
@@ -225,6 +232,7 @@ static int open_engine(struct serve *s, struct err *err)
         .rand = ports_rand(),
         .model = model_router_port(s->models),
         .sandbox = sandboxes_port(s->sandboxes),
+        .judge_model = str_z(s->config.judge_model),
     };
     s->engine = engine_new(&cfg);
     wait_begin(s);
@@ -232,7 +240,7 @@ static int open_engine(struct serve *s, struct err *err)
     wait_end(s);
     if (s->waited.code)
         *err = s->waited;
-    return s->waited.code;
+    return s->waited.code ? s->waited.code : peers_start(s->peers, s->engine, err);
 }
 
 static int open_api(struct serve *s, struct err *err)
@@ -249,6 +257,8 @@ static int open_api(struct serve *s, struct err *err)
         .port = s->config.port,
         .tmp_dir = tmp,
         .data_dir = s->config.data,
+        .http = s->http,
+        .forward_path = arena_printf(&s->config.arena, "%s.http", s->lock.owner.path).ptr,
     };
     int rc = fd_mkdirs(tmp, 0700, err);
     return rc ? rc : api_open(&cfg, &s->api, err);
@@ -264,6 +274,7 @@ static int serve_open(struct serve *s, struct err *err)
     s->loop = loop_new();
     loop_timer_init(s->loop, &s->deadline);
     loop_timer_start(&s->deadline, INT32_MAX, too_slow); /* keeps the loop alive while it waits */
+    s->peers = peers_new(s->loop, s->config.data, &s->lock.owner);
     rc = store_open(s->loop, &store_cfg, &s->store, err);
     rc = rc ? rc : seed_key(s, err);
     rc = rc ? rc : open_models(s, err);
@@ -281,6 +292,7 @@ static int announce(struct serve *s, struct err *err)
     int rc = lock_announce(&s->lock, url, model_router_default(s->models), err);
     if (rc)
         return rc;
+    lock_started(&s->lock);
     snprintf(line, sizeof line, "ostler %s listening on %s data=%s\n", OSTLER_VERSION, url,
              s->config.data);
     /* Whoever reads JSON gets JSON only. */

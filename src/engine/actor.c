@@ -53,6 +53,20 @@ static int load_inbox(struct store_tx *tx, struct load *l, int64_t key, struct e
     return tx_inbox_list(tx, key, l->inbox_after, &l->arena, &l->inbox, &l->ninbox, err);
 }
 
+/* The session is ours, or becomes so now, or is `foreign`. */
+static int load_owned(struct store_tx *tx, struct load *l, struct err *err)
+{
+    const struct id *me = &l->actor->engine->cfg.peers.me;
+    l->foreign = !str_eq(id_str(&l->row.owner), id_str(me));
+    if (!l->take)
+        return 0;
+    int rc = tx_session_own(tx, l->row.key, id_str(me), id_str(&l->dead), &l->row.epoch, err);
+    l->foreign = rc == ERR_CONFLICT;
+    if (rc == 0)
+        l->row.owner = *me;
+    return l->foreign ? 0 : rc;
+}
+
 static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
 {
     struct load *l = CONTAINER_OF(job, struct load, job);
@@ -61,13 +75,17 @@ static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
     if (!l->whole)
         return load_inbox(tx, l, a->row.key, err);
     arena_reset(&a->row_arena);
+    l->foreign = false;
     int rc = tx_session_get(tx, STR_NONE, id_str(&a->session_id), &a->row_arena, &l->row, err);
-    if (rc == 0 && l->take)
+    if (rc == 0 && engine_has_peers(a->engine))
+        rc = load_owned(tx, l, err);
+    else if (rc == 0 && l->take)
         rc = tx_session_take(tx, l->row.key, &l->row.epoch, err);
+    if (rc || l->foreign)
+        return rc;
     struct event_filter all = {.transcript = true};
     bool more;
-    if (rc == 0)
-        rc = tx_event_list(tx, l->row.key, &all, &l->arena, &l->events, &l->nevents, &more, err);
+    rc = tx_event_list(tx, l->row.key, &all, &l->arena, &l->events, &l->nevents, &more, err);
     return rc ? rc : load_inbox(tx, l, l->row.key, err);
 }
 
@@ -148,6 +166,29 @@ static void refuse_ops(struct actor *a, const struct err *err)
     }
 }
 
+static void load_start(struct actor *a, bool whole, bool take);
+
+/* Nobody's, or a dead process's: taken. A live one's: that one is told, if there is work. */
+static void load_elsewhere(struct actor *a)
+{
+    static const struct err elsewhere = {
+        .code = ERR_UNAVAILABLE, .msg = "another server process works on this session; try again"};
+    const struct peer_port *p = &a->engine->cfg.peers;
+    struct id owner = a->load.row.owner;
+    bool work = a->load.row.inbox;
+    if (!owner.z[0] || !p->alive(p->self, id_str(&owner))) {
+        a->load.dead = owner;
+        load_start(a, true, true);
+        return;
+    }
+    refuse_ops(a, &elsewhere);
+    struct id id = a->session_id;
+    actor_free(a);
+    if (work)
+        p->tell(p->self, id_str(&owner),
+                &(struct peer_news){.kind = PEER_WAKE, .session_id = id_str(&id)});
+}
+
 static void load_done(struct store_job *job, const struct err *err)
 {
     struct load *l = CONTAINER_OF(job, struct load, job);
@@ -164,6 +205,11 @@ static void load_done(struct store_job *job, const struct err *err)
         return;
     }
     a->store_failures = 0;
+    if (why.code == 0 && l->whole && l->foreign) {
+        load_elsewhere(a);
+        engine_job_done(e);
+        return;
+    }
     if (why.code == 0 && l->whole)
         (void)receive_session(a, &why);
     if (why.code == 0)
@@ -191,12 +237,9 @@ static void load_start(struct actor *a, bool whole, bool take)
     load_submit(a);
 }
 
-struct actor *actor_get(struct engine *e, struct str session_id, bool take)
+static struct actor *actor_new(struct engine *e, struct str session_id)
 {
-    struct actor *a = map_get(&e->actors, session_id);
-    if (a)
-        return a;
-    a = mem_zalloc(sizeof *a);
+    struct actor *a = mem_zalloc(sizeof *a);
     a->engine = e;
     a->session_id = id_from(session_id);
     arena_init(&a->row_arena, LIMIT_JSON_ARENA);
@@ -206,7 +249,27 @@ struct actor *actor_get(struct engine *e, struct str session_id, bool take)
     list_init(&a->mail);
     list_init(&a->commit.taken);
     map_put(&e->actors, id_str(&a->session_id), a);
+    return a;
+}
+
+struct actor *actor_get(struct engine *e, struct str session_id, bool take)
+{
+    struct actor *a = map_get(&e->actors, session_id);
+    if (a)
+        return a;
+    a = actor_new(e, session_id);
     load_start(a, true, take);
+    return a;
+}
+
+struct actor *actor_take(struct engine *e, struct str session_id, struct str dead)
+{
+    struct actor *a = map_get(&e->actors, session_id);
+    if (a)
+        return a;
+    a = actor_new(e, session_id);
+    a->load.dead = id_from(dead);
+    load_start(a, true, true);
     return a;
 }
 
@@ -234,7 +297,10 @@ void actor_give_up(struct actor *a, const struct err *err)
         log_line(LOG_ERROR, "cannot work on a session", "session", a->session_id.z, "error",
                  err->msg, NULL);
     refuse_ops(a, err);
+    struct engine *e = a->engine;
+    struct id id = a->session_id;
     actor_free(a);
+    engine_gave_up(e, &id, err);
 }
 
 /* ---- working ---- */

@@ -50,6 +50,8 @@ struct load {
     struct actor *actor;
     struct arena arena;
     bool take, whole;
+    bool foreign;   /* out: it is another process's, and nothing more was read */
+    struct id dead; /* of `take`: whose it may be, because that one is dead */
     struct session_row row;
     struct event *events;
     size_t nevents;
@@ -98,6 +100,8 @@ struct actor {
     unsigned store_failures;      /* in a row */
 };
 
+enum { ENGINE_GIVEN_UP = 16 };
+
 struct engine {
     struct engine_config cfg;
     struct hub *hub;
@@ -106,12 +110,17 @@ struct engine {
     struct list runs; /* tool calls in flight: struct tool_run */
     size_t jobs;      /* store jobs in flight */
     bool closing;
+    bool scanning, scan_again;           /* recovery.c */
+    struct id given_up[ENGINE_GIVEN_UP]; /* the latest sessions that could not be worked on */
+    size_t ngiven_up;
     void (*closed)(void *arg);
     void *closed_arg;
 };
 
 /* Finds or makes the actor; a new one starts loading. `take`: bump the epoch first. */
 struct actor *actor_get(struct engine *e, struct str session_id, bool take);
+/* The same for a session whose owner is dead: it becomes ours, unless another is faster. */
+struct actor *actor_take(struct engine *e, struct str session_id, struct str dead);
 void actor_tick(struct actor *a);
 void actor_free(struct actor *a);
 struct mail *mail_new(enum mail_kind kind);
@@ -132,6 +141,11 @@ void commit_submit(struct actor *a);
 void commit_drop(struct actor *a); /* nothing to write: frees the step */
 void commit_mark_sandbox(struct actor *a);
 void engine_job_done(struct engine *e);
+
+/* recovery.c */
+bool engine_has_peers(const struct engine *e); /* or may get some: sessions have owners */
+void engine_tell_committed(struct actor *a);   /* what commit.c has published here */
+void engine_gave_up(struct engine *e, const struct id *session_id, const struct err *err);
 
 /* effects.c: what happens after a commit */
 void effects_start(struct actor *a);

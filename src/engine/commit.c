@@ -148,6 +148,7 @@ static void commit_done(struct store_job *job, const struct err *err)
         if (!c->mark_sandbox) {
             remember(a);
             hub_publish(e->hub, id_str(&a->session_id), c->step.events, c->step.nevents);
+            engine_tell_committed(a);
             count_turns(e, &c->step);
         } else {
             a->row.has_sandbox = true;

@@ -1,7 +1,5 @@
 #include "engine/actor.h"
 
-#include "base/log.h"
-
 struct engine *engine_new(const struct engine_config *cfg)
 {
     struct engine *e = mem_zalloc(sizeof *e);
@@ -33,11 +31,6 @@ struct engine_stats engine_stats(const struct engine *e)
     return s;
 }
 
-const struct peer_port *engine_peers(const struct engine *e)
-{
-    return &e->cfg.peers;
-}
-
 void engine_wake(struct engine *e, struct str session_id)
 {
     if (e->closing)
@@ -47,52 +40,6 @@ void engine_wake(struct engine *e, struct str session_id)
     struct actor *a = actor_get(e, session_id, false);
     a->woken = a->woken || known;
     actor_tick(a);
-}
-
-/* ---- recovery at start ---- */
-
-struct scan {
-    struct store_job job;
-    struct engine *e;
-    struct arena arena;
-    struct id *ids;
-    size_t n;
-    void (*done)(void *arg, const struct err *err);
-    void *arg;
-};
-
-static int scan_read(struct store_tx *tx, struct store_job *job, struct err *err)
-{
-    struct scan *s = CONTAINER_OF(job, struct scan, job);
-    return tx_session_active(tx, &s->arena, &s->ids, &s->n, err);
-}
-
-static void scan_done(struct store_job *job, const struct err *err)
-{
-    struct scan *s = CONTAINER_OF(job, struct scan, job);
-    struct engine *e = s->e;
-    for (size_t i = 0; err->code == 0 && i < s->n && !e->closing; i++) {
-        log_line(LOG_INFO, "taking up a session again", "session", s->ids[i].z, NULL);
-        e->stats.resumed++;
-        actor_get(e, id_str(&s->ids[i]), true);
-    }
-    s->done(s->arg, err);
-    arena_fini(&s->arena);
-    mem_free(s);
-    engine_job_done(e);
-}
-
-void engine_start(struct engine *e, void (*done)(void *arg, const struct err *err), void *arg)
-{
-    struct scan *s = mem_zalloc(sizeof *s);
-    s->e = e;
-    s->done = done;
-    s->arg = arg;
-    s->job.fn = scan_read;
-    s->job.done = scan_done;
-    arena_init(&s->arena, 64ul << 20);
-    e->jobs++;
-    e->cfg.store.read(e->cfg.store.self, &s->job);
 }
 
 /* ---- closing ---- */

@@ -54,9 +54,9 @@ void engine_wake(struct engine *e, struct str session_id);
 const struct peer_port *engine_peers(const struct engine *e);
 /* Another process says so. */
 void engine_peer_told(struct engine *e, const struct peer_news *news);
-/* A process came or went, or news may have been lost: takes over what nobody works on, wakes what
- * is ours, lets the streams look. Also every second while there are others, as a net. */
-void engine_peers_changed(struct engine *e);
+/* A process came or went, or (not `lost`) a second has passed while there are others: takes over
+ * what nobody works on, wakes what is ours. `lost`: news may have been; the streams look, too. */
+void engine_peers_changed(struct engine *e, bool lost);
 
 /* ---- operations on a session that append to its log ----
  * Each runs as one commit; `done` on the loop, with the row as it is afterwards (err->code 0) or

@@ -121,6 +121,32 @@ void hub_publish(struct hub *h, struct str session_id, const struct event *event
     drop_if_empty(h, t);
 }
 
+static void poke(struct hub *h, struct hub_topic *t, int64_t seq)
+{
+    t->busy = true;
+    fan_out(t, seq, NULL, 0, false);
+    t->busy = false;
+    drop_if_empty(h, t);
+}
+
+void hub_poke(struct hub *h, struct str session_id, int64_t seq)
+{
+    if (str_some(session_id)) {
+        struct hub_topic *t = map_get(&h->topics, session_id);
+        if (t)
+            poke(h, t, seq);
+        return;
+    }
+    /* A topic may go meanwhile, and with it the walk's place: by their names. */
+    size_t n = 0, at = 0;
+    struct id *ids = mem_alloc((h->topics.count + 1) * sizeof *ids);
+    for (const struct hub_topic *t; (t = map_next(&h->topics, &at, NULL));)
+        ids[n++] = t->session_id;
+    for (size_t i = 0; i < n; i++)
+        hub_poke(h, id_str(&ids[i]), seq);
+    mem_free(ids);
+}
+
 static unsigned delta_bit(enum event_type type)
 {
     return type == EVENT_AGENT_MESSAGE ? HUB_DELTA_MESSAGE : HUB_DELTA_THINKING;

@@ -16,7 +16,8 @@ struct hub;
 enum { HUB_DELTA_MESSAGE = 1, HUB_DELTA_THINKING = 2 };
 
 /* `seq` is 0 for previews. `last`: the session is deleted, this is the final frame. The frame is a
- * complete SSE frame. */
+ * complete SSE frame; NULL: another process has committed events up to `seq`, or nobody knows how
+ * far (0): they are in the store. */
 struct hub_sub {
     struct list link;
     void (*frame)(struct hub_sub *sub, int64_t seq, struct bytes *frame, bool last);
@@ -33,6 +34,8 @@ size_t hub_subscribers(const struct hub *h);
 
 /* The engine's side. */
 void hub_publish(struct hub *h, struct str session_id, const struct event *events, size_t n);
+/* Of a session that another process works on; an absent id: of all. */
+void hub_poke(struct hub *h, struct str session_id, int64_t seq);
 void hub_preview_start(struct hub *h, struct str session_id, enum event_type type, struct str id);
 void hub_preview_text(struct hub *h, struct str session_id, struct str event_id, size_t index,
                       struct str text);

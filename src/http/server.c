@@ -158,13 +158,18 @@ static int listen_failed(const struct http_server_config *cfg, int rc, struct er
 int http_server_open(struct loop *l, const struct http_server_config *cfg, struct http_server **out,
                      struct err *err)
 {
-    struct addrinfo *ai;
-    int rc = resolve(cfg, &ai, err);
+    struct addrinfo *ai = NULL;
+    int rc = cfg->listen_fd ? 0 : resolve(cfg, &ai, err);
     if (rc)
         return rc;
     struct http_server *s = server_new(l, cfg);
-    rc = uv_tcp_bind(&s->listener, ai->ai_addr, 0);
-    freeaddrinfo(ai);
+    if (ai) {
+        rc = uv_tcp_bind(&s->listener, ai->ai_addr, 0);
+        freeaddrinfo(ai);
+    } else {
+        rc = uv_tcp_open(&s->listener, *cfg->listen_fd);
+    }
+    s->cfg.listen_fd = NULL; /* the listener's from here on */
     if (rc == 0)
         rc = uv_listen((uv_stream_t *)&s->listener, BACKLOG, on_connection);
     if (rc) {

@@ -22,6 +22,8 @@ typedef void (*http_handler)(struct http_req *req, void *arg);
 struct http_server_config {
     const char *host; /* numeric address or name */
     int port;         /* 0: any free one */
+    /* NULL, or instead of an address: an open socket of any kind that listens; taken at success */
+    const int *listen_fd;
     http_handler handler;
     /* Protocol errors (400, 408, 413, 417, 431, 501, 505) are answered by the server itself, with
      * the JSON body this writes (may be NULL: no body). */

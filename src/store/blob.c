@@ -28,6 +28,19 @@ static int sync_dir(int at, const char *name, struct err *err)
     return 0;
 }
 
+static int upload_lock(int fd, int how)
+{
+    struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return fcntl(fd, how, &fl) == 0 ? fl.l_type : -1;
+}
+
+/* Another process may be uploading. */
+static bool is_abandoned(int dir, const char *name)
+{
+    AUTO_FD int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    return fd < 0 || upload_lock(fd, F_OFD_GETLK) == F_UNLCK;
+}
+
 static void remove_temporaries(int dir)
 {
     int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -37,7 +50,7 @@ static void remove_temporaries(int dir)
         return;
     }
     for (struct dirent *e; (e = readdir(d)) != NULL;)
-        if (str_starts(str_z(e->d_name), STR(TMP_PREFIX)))
+        if (str_starts(str_z(e->d_name), STR(TMP_PREFIX)) && is_abandoned(dir, e->d_name))
             unlinkat(dir, e->d_name, 0);
     closedir(d);
 }
@@ -89,6 +102,7 @@ int blob_upload_open(const struct blobs *b, struct blob_upload **out, struct err
     int fd = openat(b->dir, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return err_sys(err, errno, "create a blob");
+    (void)upload_lock(fd, F_OFD_SETLK); /* a file system without locks has no second process */
     struct blob_upload *u = mem_zalloc(sizeof *u);
     u->blobs = b;
     u->fd = fd;

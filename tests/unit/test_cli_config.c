@@ -102,6 +102,7 @@ static void a_complete_file_is_read(void **state)
                           "log: {level: debug, format: json}\n"
                           "models: /etc/ostler/models.yaml\n"
                           "script_dir: \"/etc/ostler/scripts\"\n"
+                          "judge: {model: script/echo}\n"
                           "sandbox:\n"
                           "  pids: 100\n"
                           "  memory_mb: 512\n"
@@ -123,6 +124,7 @@ static void a_complete_file_is_read(void **state)
     assert_true(c.log_json);
     assert_string_equal(c.models, "/etc/ostler/models.yaml");
     assert_string_equal(c.script_dir, "/etc/ostler/scripts");
+    assert_string_equal(c.judge_model, "script/echo");
     assert_int_equal(c.limits.pids, 100);
     assert_int_equal(c.limits.disk_mb, 1024);
     assert_int_equal(c.connect_ms, 1);
@@ -132,6 +134,36 @@ static void a_complete_file_is_read(void **state)
     assert_string_equal(c.anthropic_api_key, "secret");
     config_fini(&c);
     unsetenv("TEST_PROVIDER_KEY");
+}
+
+static void a_judge_that_no_provider_knows_is_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model;
+        bool good;
+    } rows[] = {{NULL, true},
+                {"script/echo", true},
+                {"claude-haiku-5-5", true},
+                {"script/none", false},
+                {"gpt-9", false}};
+    struct err err;
+    struct config c = {.port = 0};
+    const struct model_config cfg = config_model(&c);
+    struct model_router *router;
+    struct loop *loop = loop_new();
+    assert_int_equal(model_router_new(loop, NULL, &cfg, &router, &err), 0);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        c.judge_model = rows[i].model;
+        assert_int_equal(config_model_ids(&c, router, &err), rows[i].good ? 0 : ERR_INVALID);
+        if (rows[i].good)
+            continue;
+        assert_non_null(strstr(err.msg, "judge.model: "));
+        assert_non_null(strstr(err.msg, rows[i].model));
+    }
+    model_router_free(router);
+    loop_run(loop);
+    loop_free(loop);
 }
 
 static void providers_and_routes_are_read_in_their_order(void **state)
@@ -308,7 +340,7 @@ static void a_named_file_that_is_missing_is_an_error(void **state)
     config_fini(&c);
 }
 
-static void a_data_directory_has_one_owner(void **state)
+static void a_data_directory_tells_who_listens(void **state)
 {
     (void)state;
     char data[128];
@@ -324,16 +356,17 @@ static void a_data_directory_has_one_owner(void **state)
     lock_look(data, &owner);
     assert_string_equal(owner.url, "http://127.0.0.1:5");
     assert_string_equal(owner.model, "script/demo");
-    assert_int_equal(lock_take(&second, data, &err), ERR_CONFLICT);
-    char pid[32];
-    snprintf(pid, sizeof pid, "process %d", (int)getpid());
-    assert_non_null(strstr(err.msg, pid));
-    assert_non_null(strstr(err.msg, "--data"));
+    lock_started(&first);
+    assert_int_equal(lock_take(&second, data, &err), 0);
+    lock_look(data, &owner);
+    assert_string_equal(owner.url, "http://127.0.0.1:5");
     lock_release(&first);
     lock_look(data, &owner);
-    assert_int_equal(owner.pid, 0);
-    assert_int_equal(lock_take(&second, data, &err), 0);
+    assert_int_equal(owner.pid, getpid());
+    assert_string_equal(owner.url, "");
     lock_release(&second);
+    lock_look(data, &owner);
+    assert_int_equal(owner.pid, 0);
 }
 
 static void what_dead_owners_left_is_swept(void **state)
@@ -349,9 +382,9 @@ static void what_dead_owners_left_is_swept(void **state)
     assert_int_equal(fd_write_file_atomic(stale, STR(""), 0600, &err), 0);
     assert_int_equal(lock_take(&l, data, &err), 0);
     assert_int_not_equal(access(stale, F_OK), 0);
-    assert_int_equal(access(l.owner_path, F_OK), 0);
+    assert_int_equal(access(l.owner.path, F_OK), 0);
     lock_release(&l);
-    assert_int_not_equal(access(l.owner_path, F_OK), 0);
+    assert_int_not_equal(access(l.owner.path, F_OK), 0);
 }
 
 static void a_data_directory_that_cannot_be_made_is_explained(void **state)
@@ -395,6 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_told_apart),
         cmocka_unit_test_setup_teardown(a_complete_file_is_read, make_dir, remove_dir),
+        cmocka_unit_test(a_judge_that_no_provider_knows_is_refused_by_name),
         cmocka_unit_test_setup_teardown(providers_and_routes_are_read_in_their_order, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_comments_changes_nothing, make_dir, remove_dir),
@@ -404,7 +438,7 @@ int main(void)
                                         make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_named_file_that_is_missing_is_an_error, make_dir,
                                         remove_dir),
-        cmocka_unit_test_setup_teardown(a_data_directory_has_one_owner, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(a_data_directory_tells_who_listens, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(what_dead_owners_left_is_swept, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(a_data_directory_that_cannot_be_made_is_explained, make_dir,
                                         remove_dir),
