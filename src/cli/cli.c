@@ -13,6 +13,7 @@ const struct cli_command cli_commands[] = {
     {"demo", "watch a scripted agent work and survive a killed server", cmd_demo},
     {"sessions", "list sessions", cmd_sessions},
     {"events", "show or follow a session's events", cmd_events},
+    {"replay", "build a session's model requests again; ask another agent or model", cmd_replay},
     {"keys", "create, list and revoke API keys", cmd_keys},
     {"doctor", "check what works on this host and say what to do about the rest", cmd_doctor},
     {"config", "check a configuration file, or print a commented one", cmd_config},

@@ -29,6 +29,7 @@ int cmd_run(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
 int cmd_events(int argc, char **argv);
+int cmd_replay(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_config(int argc, char **argv);
