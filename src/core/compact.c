@@ -76,7 +76,7 @@ static void keep_pairs(const struct prompt *p, bool *keep, size_t from, size_t m
     }
 }
 
-bool *compact_keep(const struct prompt *p, size_t from, struct arena *a)
+bool *context_keep(const struct prompt *p, size_t from, struct arena *a)
 {
     bool *keep = ARENA_ARRAY(a, bool, p->nblocks + 1);
     if (!keep)
@@ -115,7 +115,7 @@ static size_t tail_start(const struct prompt *p, struct arena *a)
     size_t first = last;
     while (first > pre && p->blocks[first - 1].role == PROMPT_ASSISTANT)
         first--;
-    const bool *keep = compact_keep(p, first, a);
+    const bool *keep = context_keep(p, first, a);
     if (!keep)
         return p->nblocks;
     size_t bytes = 0;
@@ -154,7 +154,7 @@ bool prompt_can_compact(const struct prompt *p)
 
 /* ---- the user's own words ---- */
 
-struct str compact_text(const struct prompt *p, const struct prompt_block *b, struct arena *a)
+struct str context_text(const struct prompt *p, const struct prompt_block *b, struct arena *a)
 {
     const struct json *v;
     struct err err;
@@ -201,7 +201,7 @@ static size_t find_own(const struct prompt *p, size_t until, const struct prompt
 
 static struct str own_text(const struct prompt *p, const struct prompt_block *b, struct arena *a)
 {
-    return b->own ? compact_text(p, b, a) : STR_NONE;
+    return b->own ? context_text(p, b, a) : STR_NONE;
 }
 
 /* Whole texts from both ends, as far as they fit; a first or newest one that is too long for itself
@@ -262,7 +262,7 @@ void prompt_user_text(const struct prompt *p, size_t max_bytes, struct buf *out)
 
 /* ---- writing ---- */
 
-void compact_put(struct compact_writer *w, enum prompt_role role, struct str raw)
+void context_put(struct context_writer *w, enum prompt_role role, struct str raw)
 {
     if (w->open == role) {
         buf_ch(w->buf, ',');
@@ -276,25 +276,25 @@ void compact_put(struct compact_writer *w, enum prompt_role role, struct str raw
     buf_str(w->buf, raw);
 }
 
-void compact_put_words(struct compact_writer *w, struct str text)
+void context_put_words(struct context_writer *w, struct str text)
 {
-    compact_put(w, PROMPT_USER, STR("{\"type\":\"text\",\"text\":"));
+    context_put(w, PROMPT_USER, STR("{\"type\":\"text\",\"text\":"));
     json_quote(w->buf, text);
     buf_ch(w->buf, '}');
 }
 
-void compact_close(struct compact_writer *w)
+void context_close(struct context_writer *w)
 {
     buf_z(w->buf, w->open == PROMPT_NONE ? "[]" : "]}]");
 }
 
 static void put_tail(const struct prompt *p, size_t start, const bool *keep, struct buf *out)
 {
-    struct compact_writer w = {.buf = out};
+    struct context_writer w = {.buf = out};
     for (size_t i = start; i < p->nblocks; i++)
         if (keep[i])
-            compact_put(&w, p->blocks[i].role, prompt_raw(p, &p->blocks[i]));
-    compact_close(&w);
+            context_put(&w, p->blocks[i].role, prompt_raw(p, &p->blocks[i]));
+    context_close(&w);
 }
 
 static void put_transcript(const struct prompt *p, size_t start, const struct words *user,
@@ -338,7 +338,7 @@ int prompt_compacted(const struct prompt *p, struct arena *a, struct str summary
     AUTO_ARENA struct arena tmp;
     arena_init(&tmp, LIMIT_JSON_ARENA);
     size_t start = tail_start(p, &tmp);
-    const bool *keep = compact_keep(p, start, &tmp);
+    const bool *keep = context_keep(p, start, &tmp);
     struct words user;
     if (!keep || !pick_words(p, start, &tmp, USER_HEAD_BYTES, USER_TAIL_BYTES, &user))
         return err_set(err, ERR_LIMIT, "the conversation has too many parts");
@@ -416,7 +416,7 @@ static void put_preamble(struct prompt *p, int64_t seq, const struct json *doc)
     prompt_put_words(p, PROMPT_LABEL, seq, LITERAL(label_resume));
 }
 
-int compact_fold(struct prompt *p, const struct event *e, struct err *err)
+int context_fold(struct prompt *p, const struct event *e, struct err *err)
 {
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);

@@ -32,21 +32,21 @@ static inline struct str prompt_raw(const struct prompt *p, const struct prompt_
 /* ---- compact.c ---- */
 /* Replaces the prompt by what the event's transcript says. PARSE: it is damaged, nothing changed.
  */
-int compact_fold(struct prompt *p, const struct event *e, struct err *err) MUST_USE;
+int context_fold(struct prompt *p, const struct event *e, struct err *err) MUST_USE;
 /* Which of the blocks from `from` on a provider takes as a conversation of their own: tool uses
  * with their results directly behind them, no answer that only thought. One flag for each block of
  * the prompt, in `a`; NULL past its bound. */
-bool *compact_keep(const struct prompt *p, size_t from, struct arena *a);
+bool *context_keep(const struct prompt *p, size_t from, struct arena *a);
 /* The decoded text of a text block; borrows the prompt and `a`. */
-struct str compact_text(const struct prompt *p, const struct prompt_block *b, struct arena *a);
+struct str context_text(const struct prompt *p, const struct prompt_block *b, struct arena *a);
 
-/* Messages written block by block, closed by compact_close(). */
-struct compact_writer {
+/* Messages written block by block, closed by context_close(). */
+struct context_writer {
     struct buf *buf;
     enum prompt_role open;
 };
-void compact_put(struct compact_writer *w, enum prompt_role role, struct str raw);
-void compact_put_words(struct compact_writer *w, struct str text);
-void compact_close(struct compact_writer *w);
+void context_put(struct context_writer *w, enum prompt_role role, struct str raw);
+void context_put_words(struct context_writer *w, struct str text);
+void context_close(struct context_writer *w);
 
 #endif

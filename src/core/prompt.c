@@ -288,7 +288,7 @@ static int find_content(const struct event *e, const struct json *body, struct a
 int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
 {
     if (e->type == EVENT_AGENT_THREAD_CONTEXT_COMPACTED)
-        return compact_fold(p, e, err);
+        return context_fold(p, e, err);
     if (e->type == EVENT_AGENT_THINKING)
         return e->transcript.len ? fold_thinking(p, e, err) : 0;
     if (!speaks_to_model(e->type))

@@ -230,7 +230,7 @@ static void leave_middle_out(struct cutting *c)
 
 static void write_request(const struct cutting *c, struct buf *out)
 {
-    struct compact_writer w = {.buf = out};
+    struct context_writer w = {.buf = out};
     bool left_out = false, noted = false;
     for (size_t i = 0; i < c->n; i++) {
         const struct piece *x = &c->pieces[i];
@@ -239,18 +239,18 @@ static void write_request(const struct cutting *c, struct buf *out)
             continue;
         }
         if (left_out && !noted) {
-            compact_put_words(&w, LITERAL(note_gap));
+            context_put_words(&w, LITERAL(note_gap));
             noted = true;
         } else if (w.open == PROMPT_NONE && x->b->role != PROMPT_USER) {
-            compact_put_words(&w, LITERAL(note_start));
+            context_put_words(&w, LITERAL(note_start));
         }
         left_out = false;
-        compact_put(&w, x->b->role, x->raw);
+        context_put(&w, x->b->role, x->raw);
     }
     if (left_out && !noted)
-        compact_put_words(&w, LITERAL(note_gap));
-    compact_put_words(&w, LITERAL(question));
-    compact_close(&w);
+        context_put_words(&w, LITERAL(note_gap));
+    context_put_words(&w, LITERAL(question));
+    context_close(&w);
 }
 
 int prompt_summary_request(const struct prompt *p, size_t max_bytes, struct buf *out,
@@ -261,7 +261,7 @@ int prompt_summary_request(const struct prompt *p, size_t max_bytes, struct buf 
         return err_set(err, ERR_TOO_LARGE, "no room to ask for a summary in %zu bytes", max_bytes);
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
-    const bool *keep = compact_keep(p, 0, &a);
+    const bool *keep = context_keep(p, 0, &a);
     struct cutting c = {.p = p,
                         .a = &a,
                         .pieces = ARENA_ARRAY(&a, struct piece, p->nblocks + 1),
