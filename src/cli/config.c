@@ -157,6 +157,14 @@ struct model_config config_model(const struct config *c)
     };
 }
 
+int config_model_ids(const struct config *c, struct model_router *router, struct err *err)
+{
+    struct err why;
+    if (!c->judge_model || model_router_check(router, str_z(c->judge_model), &why) == 0)
+        return 0;
+    return err_at(err, ERR_INVALID, "judge.model", "judge.model: %s", why.msg);
+}
+
 void config_fini(struct config *c)
 {
     arena_fini(&c->arena);

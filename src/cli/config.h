@@ -27,8 +27,9 @@ struct config {
     bool loopback; /* host is this machine only */
     enum log_level log_level;
     bool log_json;
-    const char *models;     /* price table, or NULL */
-    const char *script_dir; /* or NULL */
+    const char *models;      /* price table, or NULL */
+    const char *script_dir;  /* or NULL */
+    const char *judge_model; /* of the policy `auto`; or NULL */
     struct sandbox_limits limits;
     int64_t connect_ms, first_byte_ms, silence_ms; /* of model requests; 0: the defaults */
     const char *anthropic_base_url;                /* or NULL */
@@ -70,6 +71,9 @@ void config_show(const struct config *c, const struct model_router *router, stru
 
 /* What the model layer is told; the views are the config's. */
 struct model_config config_model(const struct config *c);
+
+/* INVALID when a model that the configuration names leads nowhere. */
+int config_model_ids(const struct config *c, struct model_router *router, struct err *err) MUST_USE;
 
 /* $OSTLER_DATA, else $XDG_DATA_HOME/ostler, else ~/.local/share/ostler. INVALID when the
  * environment names no home. */

@@ -95,6 +95,7 @@ void config_show(const struct config *c, const struct model_router *router, stru
     buf_printf(out, "log: {level: %s, format: %s}\n", levels[c->log_level],
                c->log_json ? "json" : "text");
     put_text(out, "script_dir: ", c->script_dir);
+    put_text(out, "judge:\n  model: ", c->judge_model);
     put_limits(out, c);
     put_models(out, c);
     put_text(out, "default_model: ", model_router_default(router));

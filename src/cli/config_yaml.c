@@ -42,12 +42,14 @@ static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms
                                                  NUMBER("first_byte_ms", first_byte_ms),
                                                  NUMBER("silence_ms", silence_ms),
                                                  {0}};
+static const struct config_key judge_keys[] = {TEXT("model", judge_model), {0}};
 static const struct config_key top_keys[] = {
     OWN("listen", read_listen),
     TEXT("data", data),
     MAP("log", log_keys),
     OWN("models", config_read_models, .sub = config_models_keys),
     TEXT("script_dir", script_dir),
+    MAP("judge", judge_keys),
     MAP("sandbox", sandbox_keys),
     MAP("model_requests", request_keys),
     OWN("providers", config_read_providers, .sub = config_provider_keys, .entries = "*"),

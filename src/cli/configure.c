@@ -42,6 +42,8 @@ static void check_models(struct config *c, struct buf *out)
         config_excuse(c, &err);
     }
     if (model_router_new(loop, http, &cfg, &router, &err) == 0) {
+        if (config_model_ids(c, router, &err))
+            config_excuse(c, &err);
         config_show(c, router, out);
         model_router_free(router);
     } else {

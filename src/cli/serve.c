@@ -196,7 +196,8 @@ static int open_models(struct serve *s, struct err *err)
 {
     const struct model_config cfg = config_model(&s->config);
     s->http = http_client_new(s->loop);
-    return model_router_new(s->loop, s->http, &cfg, &s->models, err);
+    int rc = model_router_new(s->loop, s->http, &cfg, &s->models, err);
+    return rc ? rc : config_model_ids(&s->config, s->models, err);
 }
 
 /* Once, at start: an operator must not learn from the first failed call. */
