@@ -207,7 +207,15 @@ static const char *cap_of(const struct session_row *row)
         caps_reached(&caps, &row->usage, row->status == SESSION_IDLE, clock_unix_us());
     if (cap || !rests_at_a_cap(row))
         return cap;
-    return row->budget_microusd ? "budget" : "limits";
+    static const char *const names[] = {"max_turns", "max_tokens", "max_seconds",
+                                        "max_cost_microusd"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char named[40];
+        snprintf(named, sizeof named, "\"limit\":\"%s\"", names[i]);
+        if (str_find(row->stop_reason, str_z(named)) >= 0)
+            return names[i];
+    }
+    return "budget";
 }
 
 int budget_check_events(const struct session_row *row, const enum event_type *sent, size_t n,
@@ -220,15 +228,13 @@ int budget_check_events(const struct session_row *row, const enum event_type *se
         cap = cap ? cap : cap_of(row);
         if (!cap)
             return 0;
-        bool budget = str_eqz(str_z(cap), "budget"),
-             limit = !budget && !str_eqz(str_z(cap), "limits");
         char where[ERR_AT_MAX];
         json_pointer_index(where, "/events", i);
         return json_fail(err, where, "type",
-                         "The session has reached its %s%s; until %s raised or removed by an "
+                         "The session has reached its %s%s; until that is raised or removed by an "
                          "update of the session, only user.tool_confirmation, user.tool_result, "
                          "user.custom_tool_result and user.interrupt are accepted",
-                         limit ? "limit " : "", cap, budget || limit ? "that is" : "they are");
+                         str_eqz(str_z(cap), "budget") ? "" : "limit ", cap);
     }
     return 0;
 }
