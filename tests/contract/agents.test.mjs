@@ -147,3 +147,55 @@ test('version pages follow their cursor', async () => {
     assert.equal(versions.length, 5);
     assert.deepEqual(new Set(versions.map((v) => v.name)), new Set(['1', '2', '3', '4', '5']));
 });
+
+test('effort: kept with the same model, reset by another, each model with its default', async () => {
+    const { agents } = world.client().beta;
+    const defaults = async (model) => (await agents.create({ name: 'd', model })).model.effort.type;
+    const [one, other] = ['script/echo', 'script/instant'];
+    const usual = await defaults(one);
+    const unusual = usual === 'low' ? 'max' : 'low';
+    const agent = await agents.create({ name: 'e', model: { id: one, effort: { type: unusual } } });
+    const steps = [
+        [{ model: one }, unusual], [{ model: { id: one } }, unusual], [{ model: { id: one, effort: null } }, unusual], [{ name: 'f' }, unusual],
+        [{ model: { id: one, effort: 'medium' } }, 'medium'], [{ model: other }, await defaults(other)], [{ model: one }, usual],
+    ];
+    for (const [change, expected] of steps) assert.equal((await agents.update(agent.id, change)).model.effort.type, expected, JSON.stringify(change));
+});
+
+// What a field becomes: [what is sent, what is read back].
+for (const [field, start, rows] of [
+    ['system', 'be brief', [[null, null], ['', null], ['new', 'new']]],
+    ['description', 'first', [[null, null], ['', null], ['new', 'new']]],
+    ['tools', [{ type: 'custom', name: 't', description: 'd', input_schema: { type: 'object' } }], [[null, []], [[], []]]],
+    ['mcp_servers', [], [[null, []], [[], []]]],
+    ['skills', [], [[null, []], [[], []]]],
+    ['multiagent', null, [[null, null]]],
+    ['metadata', { a: '1', b: '2' }, [[{ a: null }, { b: '2' }], [{ a: '3' }, { a: '3', b: '2' }], [{}, { a: '1', b: '2' }], [null, { a: '1', b: '2' }]]],
+]) {
+    for (const [sent, expected] of rows) {
+        test(`${field}: ${JSON.stringify(sent)} over ${JSON.stringify(start)}`, async () => {
+            const { agents } = world.client().beta;
+            const agent = await agents.create({ name: 'u', model: 'script/echo', [field]: start });
+            const next = await agents.update(agent.id, { [field]: sent });
+            assert.deepEqual(next[field], expected);
+            assert.equal(next.version, JSON.stringify(expected) === JSON.stringify(agent[field]) ? 1 : 2);
+            const { [field]: ignored, version, updated_at: later, ...rest } = next;
+            for (const [name, value] of Object.entries(rest)) assert.deepEqual(value, agent[name], name);
+        });
+    }
+}
+
+test('a running session goes on when its agent is archived', async () => {
+    const session = await world.session();
+    await world.turn(session.id, 'one');
+    await world.client().beta.agents.archive(session.agent.id);
+    assert.equal((await world.turn(session.id, 'two')).at(-1).stop_reason.type, 'end_turn');
+});
+
+test('what the next page keeps: other filters and limits may change under way', async () => {
+    const made = [];
+    for (let i = 0; i < 4; i++) made.push((await world.agent()).id);
+    const first = (await world.http('GET', '/v1/agents?limit=2')).json;
+    const second = (await world.http('GET', `/v1/agents?limit=1&include_archived=true&page=${first.next_page}`)).json;
+    assert.deepEqual([...first.data, ...second.data].map((a) => a.id), made.toReversed().slice(0, 3));
+});

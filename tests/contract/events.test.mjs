@@ -82,6 +82,67 @@ describe('listing', () => {
     });
 });
 
+// A log of two turns with one event queued behind: what each query finds of it.
+describe('one log, many questions', () => {
+    let log, queued, session;
+    const ask = async (query) => (await world.http('GET', `/v1/sessions/${session.id}/events?${query}`)).json;
+    const ids = (list) => list.map((e) => e.id);
+
+    test('(the log is made)', async () => {
+        session = await world.session({ agent: { model: 'script/slow' } });
+        await world.turn(session.id, 'one');
+        const stream = await world.stream(session.id);
+        await world.send(session.id, 'slow');
+        await stream.until('span.model_request_start');
+        stream.close();
+        queued = (await world.send(session.id, 'queued')).data;
+        log = (await world.events(session.id)).filter((e) => e.processed_at);
+        assert.deepEqual(ids((await ask('')).data), ids([...log, ...queued]));
+    });
+
+    const at = (i) => encodeURIComponent(log.at(i).processed_at);
+    const messages = (list) => list.filter((e) => e.type === 'user.message');
+    for (const [what, query, expected] of [
+        ['descending: the queued ones stay last', () => 'order=desc', () => [...log.toReversed(), ...queued]],
+        ['one type', () => 'types[]=user.message', () => [...messages(log), ...queued]],
+        ['one type without brackets', () => 'types=user.message', () => [...messages(log), ...queued]],
+        ['one type, percent-encoded', () => 'types%5B%5D=user.message', () => [...messages(log), ...queued]],
+        ['a type that is not there', () => 'types[]=agent.mcp_tool_use', () => []],
+        ['two types, descending', () => 'types[]=agent.message&types[]=session.status_idle&order=desc', () => log.filter((e) => ['agent.message', 'session.status_idle'].includes(e.type)).toReversed()],
+        ['a range has no queued ones', () => `created_at[gte]=${at(0)}`, () => log],
+        ['a range from both sides', () => `created_at[gt]=${at(1)}&created_at[lt]=${at(5)}`, () => log.slice(2, 5)],
+        ['a closed range, descending', () => `created_at[gte]=${at(1)}&created_at[lte]=${at(5)}&order=desc`, () => log.slice(1, 6).toReversed()],
+        ['a range and a type', () => `created_at[gt]=${at(3)}&types[]=user.message`, () => messages(log.slice(4))],
+        ['an empty range', () => `created_at[gt]=${at(3)}&created_at[lt]=${at(3)}`, () => []],
+        ['a time before all time', () => 'created_at[lt]=1970-01-01T00:00:00Z', () => []],
+        ['?beta=true', () => 'beta=true&limit=1000', () => [...log, ...queued]],
+    ]) {
+        test(`${what}`, async () => {
+            const wanted = expected();
+            const whole = await ask(query());
+            assert.deepEqual(ids(whole.data), ids(wanted));
+            assert.equal(whole.next_page, null);
+            // The same in pages, whose size changes on the way; the last page says that it is the last.
+            const found = [];
+            let page = '';
+            for (let n = 1; page !== null; n++) {
+                const { data, next_page: next } = await ask(`${query()}&limit=${(n % 3) + 1}${page && `&page=${page}`}`);
+                assert.ok(data.length > 0 || next === null, 'no empty page but the last');
+                assert.notEqual(next, page, 'a cursor that repeats would loop for ever');
+                found.push(...data);
+                page = next;
+            }
+            assert.deepEqual(ids(found), ids(wanted));
+        });
+    }
+
+    test('types and ranges may change between pages', async () => {
+        const { next_page: page } = await ask('limit=3');
+        const rest = await ask(`types[]=session.status_idle&created_at[gte]=${at(0)}&page=${page}`);
+        assert.deepEqual(ids(rest.data), ids(log.slice(3).filter((e) => e.type === 'session.status_idle')));
+    });
+});
+
 describe('sending', () => {
     test('the answer is one event for each input, in order, with fresh ids', async () => {
         const session = await world.session();

@@ -212,3 +212,108 @@ test('a session survives a restart of the server as it was', async () => {
     assert.deepEqual(await world.events(session.id), log);
     assert.deepEqual(texts(await world.turn(session.id, 'and again')), ['and again']);
 });
+
+// An agent with everything set, and what overrides make of it in one session.
+describe('overrides', () => {
+    const tool = (name) => ({ type: 'custom', name, description: 'd', input_schema: { type: 'object' } });
+    for (const [what, given, expected] of [
+        ['nothing', {}, {}],
+        ['a system prompt', { system: 'mine' }, { system: 'mine' }],
+        ['no system prompt', { system: null }, { system: null }],
+        ['an empty system prompt', { system: '' }, { system: null }],
+        ['tools', { tools: [tool('two')] }, { tools: [tool('two')] }],
+        ['no tools', { tools: [] }, { tools: [] }],
+        ['null tools', { tools: null }, { tools: [] }],
+        ['no MCP servers', { mcp_servers: null }, { mcp_servers: [] }],
+        ['no skills', { skills: [] }, { skills: [] }],
+    ]) {
+        test(`${what}: the rest is the agent's, and the agent stays as it is`, async () => {
+            const { beta } = world.client();
+            const [agent, environment] = [await world.agent({ system: 'base', description: 'D', tools: [tool('one')] }), await world.environment()];
+            const session = await beta.sessions.create({ agent: { type: 'agent_with_overrides', id: agent.id, ...given }, environment_id: environment.id });
+            for (const field of ['id', 'version', 'name', 'description', 'model', 'system', 'tools', 'mcp_servers', 'skills', 'multiagent']) {
+                assert.deepEqual(session.agent[field], field in expected ? expected[field] : agent[field], field);
+            }
+            assert.deepEqual((await beta.sessions.retrieve(session.id)).agent, session.agent);
+            assert.deepEqual(await beta.agents.retrieve(agent.id), agent);
+        });
+    }
+
+    test('a model override drops every effort, its own and the agent\'s', async () => {
+        const { beta } = world.client();
+        const usual = (await world.agent()).model.effort.type;
+        const unusual = usual === 'low' ? 'max' : 'low';
+        const [agent, environment] = [await world.agent({ model: { id: 'script/instant', effort: unusual } }), await world.environment()];
+        for (const model of ['script/echo', { id: 'script/echo' }, { id: 'script/echo', effort: unusual }]) {
+            const session = await beta.sessions.create({ agent: { type: 'agent_with_overrides', id: agent.id, model }, environment_id: environment.id });
+            assert.deepEqual([session.agent.model.id, session.agent.model.effort.type], ['script/echo', usual]);
+        }
+        const same = await beta.sessions.create({ agent: { type: 'agent_with_overrides', id: agent.id }, environment_id: environment.id });
+        assert.equal(same.agent.model.effort.type, unusual);
+    });
+
+    test('of an older version', async () => {
+        const { beta } = world.client();
+        const [agent, environment] = [await world.agent({ system: 'one' }), await world.environment()];
+        await beta.agents.update(agent.id, { system: 'two' });
+        const session = await beta.sessions.create({ agent: { type: 'agent_with_overrides', id: agent.id, version: 1, tools: [tool('t')] }, environment_id: environment.id });
+        assert.deepEqual([session.agent.version, session.agent.system, session.agent.tools.length], [1, 'one', 1]);
+    });
+
+    test('what it was overridden with is what it works with', async () => {
+        const { beta } = world.client();
+        const [agent, environment] = [await world.agent({ tools: [tool('one')] }), await world.environment()];
+        const session = await beta.sessions.create({ agent: { type: 'agent_with_overrides', id: agent.id, model: 'script/seen', tools: [tool('two')] }, environment_id: environment.id });
+        assert.match(texts(await world.turn(session.id, 'x')).at(-1), /^tools: two$/m);
+    });
+});
+
+test('initial events: none leave it idle, fifty are one turn, in order, and the answer does not repeat them', async () => {
+    const { beta } = world.client();
+    const [agent, environment] = [await world.agent(), await world.environment()];
+    for (const none of [undefined, null, []]) {
+        const idle = await beta.sessions.create({ agent: agent.id, environment_id: environment.id, initial_events: none });
+        assert.equal(idle.status, 'idle');
+        assert.deepEqual(await world.events(idle.id), []);
+    }
+    const said = Array.from({ length: 50 }, (_, i) => `n${i}`);
+    const session = await beta.sessions.create({ agent: agent.id, environment_id: environment.id, initial_events: said.map(message) });
+    assert.equal(session.status, 'running');
+    assert.ok(!('initial_events' in session));
+    const log = await world.events(session.id); // what was accepted is there, processed or not
+    assert.deepEqual(log.filter((e) => e.type === 'user.message').map((e) => e.content[0].text), said);
+    await world.idle(session.id);
+    assert.equal((await world.events(session.id, { types: ['span.model_request_start'] })).length, 1);
+});
+
+test('a refused creation leaves no session', async () => {
+    const [agent, environment] = [await world.agent(), await world.environment()];
+    await refused(world.client().beta.sessions.create({ agent: agent.id, environment_id: environment.id, initial_events: [message('good'), { type: 'user.message', content: [] }] }), 400, /initial_events.1/);
+    const made = await world.http('GET', `/v1/sessions?agent_id=${agent.id}&include_archived=true`);
+    assert.deepEqual(made.json.data, []);
+});
+
+test('what the next page keeps: other filters and limits may change under way', async () => {
+    const { beta } = world.client();
+    const [agent, environment] = [await world.agent(), await world.environment()];
+    const made = [];
+    for (let i = 0; i < 4; i++) made.push((await beta.sessions.create({ agent: agent.id, environment_id: environment.id })).id);
+    const get = async (query) => (await world.http('GET', `/v1/sessions?${query}`)).json;
+    const first = await get(`agent_id=${agent.id}&limit=1`);
+    const second = await get(`agent_id=${agent.id}&statuses[]=idle&limit=2&page=${first.next_page}`);
+    assert.deepEqual([...first.data, ...second.data].map((s) => s.id), made.toReversed().slice(0, 3));
+    assert.ok(second.prev_page);
+    const within = await get(`agent_id=${agent.id}&limit=3&created_at[gte]=${first.data[0].created_at.slice(0, 4)}-01-01T00:00:00Z&page=${first.next_page}`);
+    assert.deepEqual(within.data.map((s) => s.id), made.toReversed().slice(1));
+    assert.equal(within.next_page, null);
+});
+
+test('threads: filters and limits of the list', async () => {
+    const session = await world.session();
+    const list = async (query) => (await world.http('GET', `/v1/sessions/${session.id}/threads?${query}`)).json;
+    for (const [query, n] of [['', 1], ['limit=1', 1], ['limit=1000', 1], ['statuses[]=idle', 1], ['statuses[]=running', 0], ['statuses[]=running&statuses[]=idle', 1], ['statuses=terminated', 0]]) {
+        const page = await list(query);
+        assert.equal(page.data.length, n, query);
+        assert.equal(page.next_page, null);
+    }
+});

@@ -81,6 +81,26 @@ describe('previews', () => {
     });
 });
 
+describe('which previews', () => {
+    for (const [query, starts, deltas] of [
+        ['', [], false],
+        ['?event_deltas[]=agent.message', ['agent.message'], true],
+        ['?event_deltas%5B%5D=agent.thinking', ['agent.thinking'], false],
+        ['?event_deltas=agent.message&event_deltas=agent.thinking', ['agent.thinking', 'agent.message'], true],
+        [`?${Array(100).fill('event_deltas[]=agent.message').join('&')}`, ['agent.message'], true],
+    ]) {
+        test(`${query.slice(0, 80) || 'none'}`, async () => {
+            const session = await world.session({ agent: { model: 'script/think' } });
+            const stream = await world.stream(session.id, { query });
+            await world.send(session.id, 'one two three');
+            const seen = await stream.until('session.status_idle');
+            stream.close();
+            assert.deepEqual(seen.filter((e) => e.type === 'event_start').map((e) => e.event.type), starts);
+            assert.equal(seen.some((e) => e.type === 'event_delta'), deltas);
+        });
+    }
+});
+
 describe('replay', () => {
     test('Last-Event-ID replays what follows it exactly once, then goes on live', async () => {
         const session = await world.session();
