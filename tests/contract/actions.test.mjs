@@ -95,7 +95,7 @@ describe('calls that ask first', () => {
 
     test('auto without a judge asks', async () => {
         const tools = [{ type: 'agent_toolset_20260401', default_config: { permission_policy: { type: 'auto' } } }];
-        const { use } = await waiting({ tools }, 'bash {"command": "true"}');
+        const { use } = await waiting({ tools }, 'bash {"command": "true; true"}');
         assert.equal(use.evaluated_permission, 'ask');
         assert.deepEqual(use.evaluation, { type: 'auto', evaluated_permission: { type: 'ask', reason_code: 'indeterminate' } });
     });

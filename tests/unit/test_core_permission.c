@@ -8,17 +8,6 @@
 #include "core/permission.h"
 #include "json/writer.h"
 
-/* Stands in until core has one. */
-__attribute__((weak)) void prompt_user_text(const struct prompt *p, size_t max_bytes,
-                                            struct buf *out);
-__attribute__((weak)) void prompt_user_text(const struct prompt *p, size_t max_bytes,
-                                            struct buf *out)
-{
-    (void)p;
-    (void)max_bytes;
-    buf_z(out, "Please water \"all\" the roses.");
-}
-
 #define AUTO "{\"permission_policy\":{\"type\":\"auto\"}}"
 
 static struct arena arena;
