@@ -567,11 +567,17 @@ void turn_timer(struct turn *t, struct turn_step *s)
 void turn_session_updated(struct turn *t, struct turn_step *s, const struct turn_update *u)
 {
     bool caps = str_some(u->budget) || str_some(u->limits);
+    bool rests = str_starts(str_z(t->stop_reason), STR("{\"type\":\"budget_reached\""));
     emit_updated(t, s, u);
-    if (s->err_code || !caps || !t->paused || turn_phase(t) != TURN_IDLE)
+    if (s->err_code || !caps || !rests || turn_phase(t) != TURN_IDLE)
         return;
     if (caps_reached(&t->caps, &t->usage, t->rounds == 0, s->now_us))
         return;
+    if (!t->paused) {
+        /* Its last turn came to its end; now it is no more than that. */
+        emit_idle(t, s, STR("{\"type\":\"end_turn\"}"), STR_NONE);
+        return;
+    }
     run(t, s);
     request_start(t, s);
 }

@@ -66,6 +66,8 @@ class Exchange {
 
 export class FakeMessages {
     requests = []; // {raw, json, headers, url, at}
+    counts = []; // the requests to count tokens, in the same form
+    tokens = null; // (request) => how many it has; null: this server cannot count
     problems = [];
     fallback = null; // (request) => reply, for what nobody has spoken for: where kills make repeats
     #queue = [];
@@ -124,6 +126,7 @@ export class FakeMessages {
         }
         const raw = Buffer.concat(chunks).toString('utf8');
         const request = { raw, headers: req.headers, url: req.url, at: Date.now(), json: JSON.parse(raw) };
+        if (request.url.startsWith('/v1/messages/count_tokens')) return this.#count(res, request);
         this.requests.push(request);
         const exchange = this.#queue.shift() ?? (this.fallback && new Exchange(this.fallback));
         if (!exchange) {
@@ -137,6 +140,12 @@ export class FakeMessages {
         exchange._arrived(request);
         const { reply } = exchange;
         await this.#answer(exchange, res, typeof reply === 'function' ? reply(request) : reply);
+    }
+
+    async #count(res, request) {
+        this.counts.push(request);
+        res.setHeader('connection', 'close');
+        return this.#send(res, this.tokens ? { json: { input_tokens: this.tokens(request) } } : apiError(404, 'not_found_error', 'this server does not count'));
     }
 
     async #answer(exchange, res, reply) {

@@ -201,10 +201,11 @@ static void a_turn_that_ends_with_the_money_says_so_of_itself_and_the_session_ha
     assert_non_null(
         strstr(r->log[r->nlog - 3].body.ptr, "\"stop_reason\":{\"type\":\"end_turn\"}"));
     assert_non_null(strstr(last_body(r), "\"stop_reason\":{\"type\":\"budget_reached\"}"));
-    /* Nothing waits: more money starts nothing. */
+    /* Nothing waits: more money starts nothing, but the session says that it can be used again. */
     update(r, "{\"type\":\"limit\",\"max_list_cost\":{\"amount\":\"9900\",\"currency\":\"USD\"}}",
            NULL);
-    expect(r, "session.updated");
+    expect(r, "session.updated " IDLE);
+    assert_non_null(strstr(last_body(r), "\"stop_reason\":{\"type\":\"end_turn\"}"));
 }
 
 static void what_waits_for_a_client_outranks_the_budget(void **state)
