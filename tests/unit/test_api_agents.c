@@ -269,6 +269,35 @@ static void too_much_of_anything_is_refused(void **state)
     assert_string_equal(err.at, "/tools");
 }
 
+static void a_session_changes_its_tools_and_nothing_else(void **state)
+{
+    (void)state;
+    struct str snapshot = STR("{\"id\":\"agent_1\",\"name\":\"n\",\"tools\":[1],\"skills\":[]}");
+    static const struct {
+        const char *patch, *want;
+    } cases[] = {
+        {"{}", "{\"id\":\"agent_1\",\"name\":\"n\",\"tools\":[1],\"skills\":[]}"},
+        {"{\"mcp_servers\":null}",
+         "{\"id\":\"agent_1\",\"name\":\"n\",\"tools\":[1],\"skills\":[]}"},
+        {"{\"tools\":null}", "{\"id\":\"agent_1\",\"name\":\"n\",\"tools\":[],\"skills\":[]}"},
+        {"{\"tools\":[]}", "{\"id\":\"agent_1\",\"name\":\"n\",\"tools\":[],\"skills\":[]}"},
+    };
+    struct agent_patch p;
+    struct err err = {0};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct str got;
+        if (agent_patch_decode(&arena, parse(cases[i].patch), AGENT_SESSION, "/agent", &rules, &p,
+                               &err) ||
+            agent_snapshot_patch(&arena, &p, snapshot, &got, &err))
+            fail_msg("%s: %s", cases[i].patch, err.msg);
+        assert_true(str_eqz(got, cases[i].want));
+    }
+    assert_int_equal(agent_patch_decode(&arena, parse("{\"system\":\"x\"}"), AGENT_SESSION,
+                                        "/agent", &rules, &p, &err),
+                     ERR_INVALID);
+    assert_string_equal(err.at, "/agent/system");
+}
+
 static void a_model_cannot_be_cleared(void **state)
 {
     (void)state;
@@ -298,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_snapshot_has_no_metadata_and_a_thread_no_multiagent),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
         cmocka_unit_test(too_much_of_anything_is_refused),
+        cmocka_unit_test(a_session_changes_its_tools_and_nothing_else),
         cmocka_unit_test(a_model_cannot_be_cleared),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
