@@ -20,6 +20,7 @@ enum {
     SUMMARY_BYTES = 64 * 1024,
     EXCHANGE_BYTES = 24 * 1024, /* a larger newest exchange is not kept */
     GAIN_BYTES = 2000,          /* what a compaction must be able to leave out */
+    WORDS_MIN_BYTES = 4096,     /* below this the user's words are not halved */
     TRANSCRIPT_BYTES = LIMIT_PROMPT,
     SEPARATOR_BYTES = 8, /* what stands between two texts, at most */
 };
@@ -134,22 +135,36 @@ static size_t tail_start(const struct prompt *p, struct arena *a)
     return spoken ? last : p->nblocks;
 }
 
+/* What the blocks before `start` weigh, in bytes. */
+struct weight {
+    int64_t own;  /* the user's words */
+    int64_t gain; /* what a compaction leaves out */
+    bool halve;   /* nothing but half of the user's words can go, and they are most of it */
+};
+
+static struct weight weigh(const struct prompt *p, size_t start)
+{
+    struct weight w = {0};
+    for (size_t i = 0; i < start; i++) {
+        const struct prompt_block *b = &p->blocks[i];
+        if (b->own)
+            w.own += (int64_t)b->len;
+        else if (!b->pre && b->role != PROMPT_SYSTEM)
+            w.gain += (int64_t)(b->len - b->media_bytes) + b->media_tokens * 3;
+    }
+    if (w.own > USER_HEAD_BYTES + USER_TAIL_BYTES)
+        w.gain += w.own - USER_HEAD_BYTES - USER_TAIL_BYTES;
+    w.halve = w.gain < GAIN_BYTES && w.own > WORDS_MIN_BYTES &&
+              w.own >= (p->text_bytes + p->media_tokens * 3) / 2;
+    return w;
+}
+
 bool prompt_can_compact(const struct prompt *p)
 {
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
-    size_t start = tail_start(p, &a), own = 0;
-    int64_t gain = 0;
-    for (size_t i = 0; i < start; i++) {
-        const struct prompt_block *b = &p->blocks[i];
-        if (b->own)
-            own += b->len;
-        else if (!b->pre && b->role != PROMPT_SYSTEM)
-            gain += (int64_t)(b->len - b->media_bytes) + b->media_tokens * 3;
-    }
-    if (own > USER_HEAD_BYTES + USER_TAIL_BYTES)
-        gain += (int64_t)own - USER_HEAD_BYTES - USER_TAIL_BYTES;
-    return p->lost || gain >= GAIN_BYTES;
+    struct weight w = weigh(p, tail_start(p, &a));
+    return p->lost || w.gain >= GAIN_BYTES || w.halve;
 }
 
 /* ---- the user's own words ---- */
@@ -242,6 +257,20 @@ static bool pick_words(const struct prompt *p, size_t until, struct arena *a, si
     for (; j < n; j++)
         add_words(out, newest[j]);
     return !a->failed;
+}
+
+/* The user's words for a transcript. What is bounded for a large context may fill a small one: then
+ * each further compaction keeps half of them. */
+static bool pick_user(const struct prompt *p, size_t until, struct arena *a, struct words *out)
+{
+    struct weight w = weigh(p, until);
+    size_t head = USER_HEAD_BYTES, tail = USER_TAIL_BYTES;
+    if (w.halve) {
+        size_t half = (size_t)w.own / 2;
+        head = half / 7;
+        tail = half - head;
+    }
+    return pick_words(p, until, a, head, tail, out);
 }
 
 void prompt_user_text(const struct prompt *p, size_t max_bytes, struct buf *out)
@@ -340,7 +369,7 @@ int prompt_compacted(const struct prompt *p, struct arena *a, struct str summary
     size_t start = tail_start(p, &tmp);
     const bool *keep = context_keep(p, start, &tmp);
     struct words user;
-    if (!keep || !pick_words(p, start, &tmp, USER_HEAD_BYTES, USER_TAIL_BYTES, &user))
+    if (!keep || !pick_user(p, start, &tmp, &user))
         return err_set(err, ERR_LIMIT, "the conversation has too many parts");
     AUTO_BUF struct buf tail = BUF_INIT(TRANSCRIPT_BYTES);
     AUTO_BUF struct buf text = BUF_INIT(TRANSCRIPT_BYTES);
@@ -350,7 +379,7 @@ int prompt_compacted(const struct prompt *p, struct arena *a, struct str summary
      * cannot be read again. */
     if (!buf_ok(&text) || !reads(buf_view(&text))) {
         buf_clear(&text);
-        if (!pick_words(p, p->nblocks, &tmp, USER_HEAD_BYTES, USER_TAIL_BYTES, &user))
+        if (!pick_user(p, p->nblocks, &tmp, &user))
             return err_set(err, ERR_LIMIT, "the conversation has too many parts");
         put_transcript(p, p->nblocks, &user, summary, STR("[]"), &text);
     }

@@ -94,7 +94,8 @@ int prompt_summary_request(const struct prompt *p, size_t max_bytes, struct buf 
 /* What stands for the conversation from now on, as the private transcript of
  * agent.thread_context_compacted: the user's and the operator's own words as they were (the newest
  * and the first, within bounds), the summary, and the newest exchange if it is small. `summary`
- * absent: none could be had, and the conversation is cut by rule. Lives in `a`. */
+ * absent: none could be had, and the conversation is cut by rule. Where only the user's words are
+ * left, half of them go: the context is smaller than their bounds. Lives in `a`. */
 int prompt_compacted(const struct prompt *p, struct arena *a, struct str summary, struct str *out,
                      struct err *err) MUST_USE;
 

@@ -536,9 +536,53 @@ static void long_words_of_the_user_keep_their_beginning_and_their_end(void **sta
         assert_true(holds(t, "null,\"MARK2"));
         assert_true(t.len < 60 * 1024);
         assert_true(holds(messages(&r->prompt), "words of the user were left out"));
-        agent(r, "next");
+        agent(r, repeat(r, 'a', 30000).ptr);
         user(r, "and on");
     }
+}
+
+static void words_that_fill_a_small_context_are_halved_from_the_middle(void **state)
+{
+    struct rig *r = *state;
+    char text[6000];
+    for (int i = 0; i < 40; i++) {
+        snprintf(text, sizeof text, "MARK%02d %s", i, repeat(r, 'u', 500).ptr);
+        user(r, text);
+        agent(r, repeat(r, 'a', 500).ptr);
+    }
+    system_says(r, "RULE");
+    user(r, "now");
+    size_t len = compact(r, "s").len;
+    for (int i = 0; i < 2; i++) { /* 20 KB of words: 10, 5 */
+        assert_true(prompt_can_compact(&r->prompt));
+        size_t less = compact(r, "s").len;
+        assert_true(less < len * 2 / 3);
+        len = less;
+        assert_true(holds(messages(&r->prompt), "MARK39"));
+        assert_true(holds(messages(&r->prompt), "MARK00"));
+        assert_true(holds(messages(&r->prompt), "RULE"));
+        assert_true(holds(messages(&r->prompt), "\"now\""));
+    }
+    compact(r, "s");
+    assert_false(prompt_can_compact(&r->prompt));
+}
+
+/* Nested to the limit, a call cannot stand one level deeper in a transcript. */
+static void a_tail_that_could_not_be_read_again_is_dropped(void **state)
+{
+    struct rig *r = *state;
+    char body[400];
+    size_t n = LIMIT_JSON_DEPTH - 5;
+    int at = snprintf(body, sizeof body, "{\"name\":\"x\",\"input\":{\"a\":");
+    memset(body + at, '[', n);
+    memset(body + at + n, ']', n);
+    snprintf(body + at + 2 * n, sizeof body - (size_t)at - 2 * n, "}}");
+    user(r, "go");
+    assert_int_equal(fold(r, EVENT_AGENT_TOOL_USE, "sevt_deep", str_z(body), STR_NONE), 0);
+    results(r, "sevt_deep", 10, false);
+    assert_true(holds(compact(r, "s"), "\"tail\":[]"));
+    assert_true(holds(messages(&r->prompt), "\"go\""));
+    assert_valid(messages(&r->prompt), true);
 }
 
 static void one_endless_message_is_cut_on_both_sides_of_its_middle(void **state)
@@ -772,6 +816,8 @@ int main(void)
         T(a_small_newest_exchange_stays_with_its_thinking),
         T(a_half_answered_round_is_not_kept),
         T(long_words_of_the_user_keep_their_beginning_and_their_end),
+        T(words_that_fill_a_small_context_are_halved_from_the_middle),
+        T(a_tail_that_could_not_be_read_again_is_dropped),
         T(one_endless_message_is_cut_on_both_sides_of_its_middle),
         T(the_users_words_are_found_over_compactions_and_nothing_else),
         T(a_summary_is_asked_of_the_whole_conversation_where_it_fits),
