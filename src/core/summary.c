@@ -35,7 +35,8 @@ enum {
 struct piece {
     const struct prompt_block *b;
     struct str raw;
-    size_t unit; /* pieces of one unit stay or go together */
+    size_t extra; /* what media cost beyond their bytes, at three bytes a token */
+    size_t unit;  /* pieces of one unit stay or go together */
     bool keep;
 };
 
@@ -48,9 +49,14 @@ struct cutting {
     size_t used; /* by all of them */
 };
 
+static size_t size_of(const struct piece *x)
+{
+    return x->raw.len + x->extra;
+}
+
 static size_t cost(const struct piece *x)
 {
-    return x->raw.len + PIECE_OVERHEAD;
+    return size_of(x) + PIECE_OVERHEAD;
 }
 
 static void add_piece(struct cutting *c, size_t block, size_t unit)
@@ -58,6 +64,8 @@ static void add_piece(struct cutting *c, size_t block, size_t unit)
     const struct prompt_block *b = &c->p->blocks[block];
     struct piece *x = &c->pieces[c->n++];
     *x = (struct piece){.b = b, .raw = prompt_raw(c->p, b), .unit = unit};
+    if ((size_t)b->media_tokens * 3 > b->media_bytes)
+        x->extra = (size_t)b->media_tokens * 3 - b->media_bytes;
     c->used += cost(x);
     if (unit >= c->units)
         c->units = unit + 1;
@@ -88,10 +96,11 @@ static void add_pieces(struct cutting *c, const bool *keep)
 static void replace(struct cutting *c, struct piece *x, const struct buf *b)
 {
     struct str raw = buf_ok(b) ? arena_str(c->a, buf_view(b)) : STR_NONE;
-    if (!str_some(raw) || raw.len >= x->raw.len)
+    if (!str_some(raw) || raw.len >= size_of(x))
         return;
-    c->used -= x->raw.len - raw.len;
+    c->used -= size_of(x) - raw.len;
     x->raw = raw;
+    x->extra = 0;
 }
 
 /* A text block with the beginning of the text. */
@@ -170,18 +179,21 @@ static void shorten(struct cutting *c, struct piece *x, size_t max)
     replace(c, x, &b);
 }
 
-/* Tool results first, oldest first, then what cannot be a part of the whole. */
+/* Tool results first, oldest first, then media and what is too large a part of the whole. */
 static void shorten_all(struct cutting *c)
 {
     for (size_t i = 0; i < c->n && c->used > c->room; i++) {
         struct piece *x = &c->pieces[i];
-        if (x->b->kind == PROMPT_TOOL_RESULT && x->raw.len > RESULT_BYTES + 300)
+        if (x->b->kind == PROMPT_TOOL_RESULT && size_of(x) > RESULT_BYTES + 300)
             shorten(c, x, RESULT_BYTES);
     }
     size_t part = c->room / 8 > PART_MIN ? c->room / 8 : PART_MIN;
-    for (size_t i = 0; i < c->n && c->used > c->room; i++)
-        if (c->pieces[i].b->kind != PROMPT_TOOL_RESULT && c->pieces[i].raw.len > part)
-            shorten(c, &c->pieces[i], part - part / 4);
+    for (size_t i = 0; i < c->n && c->used > c->room; i++) {
+        struct piece *x = &c->pieces[i];
+        bool media = x->b->kind == PROMPT_MEDIA;
+        if (x->b->kind != PROMPT_TOOL_RESULT && (media || size_of(x) > part))
+            shorten(c, x, part - part / 4);
+    }
 }
 
 /* ---- leaving the middle out ---- */

@@ -664,6 +664,19 @@ static void results_are_cut_before_the_middle_is_left_out(void **state)
     assert_false(holds(q, "sevt_call10"));
 }
 
+static void images_count_for_what_they_cost_not_for_their_bytes(void **state)
+{
+    struct rig *r = *state;
+    struct str body = STR("{\"content\":[{\"type\":\"text\",\"text\":\"see\"},{\"type\":\"image\","
+                          "\"source\":{\"type\":\"url\",\"url\":\"https://x/y.png\"}}]}");
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(fold(r, EVENT_USER_MESSAGE, "sevt_i", body, STR_NONE), 0);
+    assert_false(holds(summary_request(r, 60000), "left out for its length"));
+    struct str q = summary_request(r, 20000); /* 10 images are 48,000 bytes of tokens */
+    assert_true(holds(q, "An image or a document, left out"));
+    assert_true(holds(q, "y.png"));
+}
+
 static void no_room_for_the_question_is_an_error(void **state)
 {
     struct rig *r = *state;
@@ -822,6 +835,7 @@ int main(void)
         T(the_users_words_are_found_over_compactions_and_nothing_else),
         T(a_summary_is_asked_of_the_whole_conversation_where_it_fits),
         T(results_are_cut_before_the_middle_is_left_out),
+        T(images_count_for_what_they_cost_not_for_their_bytes),
         T(no_room_for_the_question_is_an_error),
         T(a_summary_survives_into_the_next_question),
         cmocka_unit_test(any_log_folds_to_the_same_bytes_and_can_be_summed_up),
