@@ -8,9 +8,11 @@ ASAN := build-asan
 TSAN := build-tsan
 FUZZ := build-fuzz
 FUZZ_SECONDS ?= 600
+SEEDS ?= 100000
+FROM ?= 1
 prefix ?= /usr/local
 
-.PHONY: all demo test asan tsan lint bench fuzz install clean help
+.PHONY: all demo test asan tsan sim lint bench fuzz install clean help
 
 all: ## build everything; leaves build/ostler and build/hand
 	@tools/deps build run
@@ -30,6 +32,9 @@ asan: ## the same suites against an AddressSanitizer and UBSan build
 tsan: ## the threaded modules (io, store) under ThreadSanitizer
 	@tools/deps build
 	@tools/test --sanitize=thread --meson-only --only='io|store.*|blob' $(TSAN)
+
+sim: all ## the engine under seeded faults on virtual time: SEEDS (100000) from FROM (1)
+	@$(BUILD)/obj/tests/sim/sim --seeds $(SEEDS) --from $(FROM) --jobs $$(nproc)
 
 lint: ## formatting, house rules, layers
 	@tools/deps lint
