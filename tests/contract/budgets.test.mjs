@@ -169,7 +169,7 @@ describe('a budget', () => {
         const session = await make('priced', { budget: cents('500') });
         await world.turn(session.id, 'hello');
         const spent = await sessions().retrieve(session.id);
-        assert.deepEqual(amounts(spent), ['500', '20']);
+        assert.deepEqual(amounts(spent), ['500', '20'], 'twenty cents an answer');
         for (const amount of ['20', '19', '1']) {
             await unacceptable(sessions().update(session.id, { budget: cents(amount), title: 'new' }), '/budget', 'budget_not_raised', /200000/);
         }
@@ -248,24 +248,231 @@ describe('limits', () => {
 });
 
 const AT_A_CAP = /user\.tool_confirmation, user\.tool_result, user\.custom_tool_result and user\.interrupt/;
+const LOOKUP = { type: 'custom', name: 'look', description: 'looks', input_schema: { type: 'object' } };
+const looker = async (extra) => make((await world.agent({ model: 'script/priced', tools: [LOOKUP] })).id, extra);
+const PAUSE = ['session.thread_status_idle', 'session.usage', 'session.status_idle'];
+const reasons = (events) => events.slice(-3).map((e) => e.stop_reason?.type);
+
+// Answers the call that the session waits for; resolves to what was streamed until it is idle again.
+async function answer(session, events) {
+    const use = events.find((e) => e.type === 'agent.custom_tool_use');
+    return world.turn(session.id, { type: 'user.custom_tool_result', custom_tool_use_id: use.id, content: [{ type: 'text', text: 'seen' }] });
+}
+
+// A session with less than a cent left, in the middle of a turn: a call was answered, and the next request
+// does not fit.
+async function paused(extra = { budget: cents('21') }) {
+    const session = await looker(extra);
+    const first = await world.turn(session.id, 'call look');
+    assert.deepEqual(reasons(first), ['requires_action', undefined, 'requires_action']);
+    const then = await answer(session, first);
+    return { session, then };
+}
+
+async function updated(session, change) {
+    const stream = await world.stream(session.id);
+    try {
+        const row = await sessions().update(session.id, change);
+        return { row, events: await stream.until('session.status_idle') };
+    } finally {
+        stream.close();
+    }
+}
 
 describe('a session that has reached a cap', () => {
     const CAPS = [
-        ['its budget', { budget: cents('20') }, /budget/],
-        ['max_tokens', { limits: { max_tokens: 11000 } }, /limit max_tokens/],
-        ['max_cost_microusd', { limits: { max_cost_microusd: 200000 } }, /limit max_cost_microusd/],
+        ['its budget', { budget: cents('20') }, /budget/, {}],
+        ['max_turns', { limits: { max_turns: 1 } }, /limit max_turns/, null],
+        ['max_tokens', { limits: { max_tokens: 100 } }, /limit max_tokens/, { limit: 'max_tokens' }],
+        ['max_cost_microusd', { limits: { max_cost_microusd: 200000 } }, /limit max_cost_microusd/, { limit: 'max_cost_microusd' }],
+        ['max_seconds', { limits: { max_seconds: 1 } }, /limit max_seconds/, { limit: 'max_seconds' }],
     ];
-    for (const [what, extra, says] of CAPS) {
+    for (const [what, extra, says, limit] of CAPS) {
         test(`${what}: takes no message, by whatever it is accompanied`, async () => {
             const session = await make('priced', extra);
-            await world.turn(session.id, 'hello');
+            await world.turn(session.id, 'wait');
             const before = await world.events(session.id);
+            const reason = limit ? { type: 'budget_reached', ...limit } : { type: 'end_turn' };
+            assert.deepEqual(before.at(-1).stop_reason, reason);
             for (const sent of [[message('more')], [{ type: 'user.interrupt' }, message('more')]]) {
                 const error = await refused(world.send(session.id, ...sent), 400, AT_A_CAP);
                 assert.match(error.error.error.message, says);
                 assert.equal(error.error.error.details.pointer, `/events/${sent.length - 1}/type`);
             }
             assert.deepEqual(await world.events(session.id), before, 'nothing was kept');
+            assert.deepEqual((await sessions().retrieve(session.id)).stop_reason, reason);
         });
     }
+
+    test('an interrupt is answered and ignored', async () => {
+        const session = await make('priced', { budget: cents('20') });
+        await world.turn(session.id, 'hello');
+        const before = await world.events(session.id);
+        const { data } = await world.send(session.id, { type: 'user.interrupt' });
+        assert.match(data[0].id, /^sevt_/);
+        assert.equal((await sessions().retrieve(session.id)).status, 'idle');
+        assert.deepEqual(await world.events(session.id), before);
+    });
+
+    test('a turn that ends with the money ends; the session has none', async () => {
+        const session = await make('priced', { budget: cents('20') });
+        const events = await world.turn(session.id, 'hello');
+        assert.deepEqual(events.slice(-3).map((e) => e.type), PAUSE);
+        assert.deepEqual(reasons(events), ['end_turn', undefined, 'budget_reached']);
+        assert.deepEqual(events.at(-2).budget, cents('20'));
+        assert.equal(events.at(-2).usage.list_cost.amount, '20');
+        const raised = await updated(session, { budget: cents('60') });
+        assert.deepEqual(raised.events.map((e) => e.type), ['session.updated', ...PAUSE]);
+        assert.deepEqual(reasons(raised.events), ['end_turn', undefined, 'end_turn']);
+        const next = await world.turn(session.id, 'more');
+        assert.deepEqual(reasons(next), ['end_turn', undefined, 'end_turn']);
+    });
+
+    test('the answer is shortened to what is left, and then nothing is', async () => {
+        const session = await make('priced', { budget: cents('30') });
+        await world.turn(session.id, 'hello');
+        await world.turn(session.id, 'once more');
+        const ended = await sessions().retrieve(session.id);
+        assert.deepEqual(amounts(ended), ['30', '30']);
+        assert.equal(ended.usage.output_tokens, 3000);
+        await refused(world.send(session.id, message('more')), 400, AT_A_CAP);
+    });
+
+    test('a request that does not fit pauses the turn', async () => {
+        const { session, then } = await paused();
+        assert.deepEqual(then.slice(-3).map((e) => e.type), PAUSE);
+        assert.deepEqual(reasons(then), ['budget_reached', undefined, 'budget_reached']);
+        assert.ok(!then.some((e) => e.type === 'span.model_request_start'), 'it was never sent');
+        const now = await sessions().retrieve(session.id);
+        assert.deepEqual([now.status, ...amounts(now)], ['idle', '21', '20']);
+        await refused(world.send(session.id, message('more')), 400, AT_A_CAP);
+        await unacceptable(sessions().update(session.id, { budget: cents('20') }), '/budget', 'budget_not_raised');
+    });
+
+    test('a raised budget lets the turn go on by itself', async () => {
+        const { session } = await paused();
+        const { row, events } = await updated(session, { budget: cents('41') });
+        assert.deepEqual(row.budget, cents('41'));
+        assert.deepEqual(events.slice(0, 2).map((e) => e.type), ['session.updated', 'session.status_running']);
+        assert.deepEqual(events[0].budget, cents('41'));
+        assert.ok(events.some((e) => e.type === 'agent.message'));
+        assert.deepEqual(reasons(events), ['end_turn', undefined, 'end_turn']);
+        assert.deepEqual(amounts(await sessions().retrieve(session.id)), ['41', '40']);
+    });
+
+    test('a budget that is still too low lets nothing go on', async () => {
+        const { session } = await paused();
+        const { events } = await updated(session, { budget: cents('22') });
+        assert.equal(events[0].type, 'session.updated');
+        assert.deepEqual(reasons(events), ['budget_reached', undefined, 'budget_reached']);
+        assert.ok(!events.some((e) => e.type === 'span.model_request_start'));
+    });
+
+    test('a removed budget lets the turn go on, and is gone for good', async () => {
+        const { session } = await paused();
+        const { row, events } = await updated(session, { budget: null });
+        assert.equal(row.budget, null);
+        assert.equal(events[0].budget, null);
+        assert.deepEqual(events.slice(0, 2).map((e) => e.type), ['session.updated', 'session.status_running']);
+        assert.deepEqual(reasons(events), ['end_turn', undefined, 'end_turn']);
+        assert.equal(events.at(-2).budget, null);
+        await unacceptable(sessions().update(session.id, { budget: cents('900') }), '/budget', 'budget_create_only');
+    });
+
+    test('a call that waits for its client outranks the cap; its answer is taken', async () => {
+        const session = await looker({ budget: cents('20') });
+        const first = await world.turn(session.id, 'call look');
+        assert.deepEqual(reasons(first), ['requires_action', undefined, 'requires_action']);
+        await refused(world.send(session.id, message('more')), 400, AT_A_CAP);
+        const then = await answer(session, first);
+        assert.deepEqual(reasons(then), ['budget_reached', undefined, 'budget_reached']);
+        const { events } = await updated(session, { budget: cents('100') });
+        assert.deepEqual(reasons(events), ['end_turn', undefined, 'end_turn']);
+        assert.deepEqual(amounts(await sessions().retrieve(session.id)), ['100', '40']);
+    });
+
+    test('an interrupt closes a call that waits, even then', async () => {
+        const session = await looker({ budget: cents('20') });
+        await world.turn(session.id, 'call look');
+        const events = await world.turn(session.id, { type: 'user.interrupt' });
+        assert.ok(events.some((e) => e.type === 'user.interrupt'));
+        assert.deepEqual(reasons(events), ['end_turn', undefined, 'budget_reached']);
+    });
+
+    test('a budget may be lowered to anything above what was spent', async () => {
+        const session = await make('priced', { budget: cents('500') });
+        await world.turn(session.id, 'hello');
+        assert.deepEqual((await sessions().update(session.id, { budget: cents('21') })).budget, cents('21'));
+        assert.deepEqual((await sessions().retrieve(session.id)).budget, cents('21'));
+        const log = await world.events(session.id);
+        assert.deepEqual([log.at(-1).type, log.at(-1).budget], ['session.updated', cents('21')]);
+    });
+
+    test('an update that repeats the budget changes nothing', async () => {
+        const session = await make('free', { budget: cents('500') });
+        assert.deepEqual((await sessions().update(session.id, { budget: cents('500') })).budget, cents('500'));
+        assert.deepEqual(await world.events(session.id), []);
+    });
+
+    test('all of it is there after a crash', async () => {
+        const { session } = await paused();
+        const before = await world.events(session.id);
+        await world.server.restart();
+        assert.deepEqual(await world.events(session.id), before);
+        await refused(world.send(session.id, message('more')), 400, AT_A_CAP);
+        const { events } = await updated(session, { budget: cents('100') });
+        assert.deepEqual(reasons(events), ['end_turn', undefined, 'end_turn']);
+        assert.deepEqual(amounts(await sessions().retrieve(session.id)), ['100', '40']);
+    });
+});
+
+describe('limits that are changed', () => {
+    test('are replaced as a whole, and said in the log', async () => {
+        const session = await make('free', { limits: { max_turns: 5, max_seconds: 60 } });
+        const changed = await sessions().update(session.id, { limits: { max_tokens: 100000 } });
+        assert.deepEqual(changed.limits, { max_tokens: 100000 });
+        const log = await world.events(session.id);
+        assert.deepEqual(log.map((e) => [e.type, e.limits]), [['session.updated', { max_tokens: 100000 }]]);
+        const named = await sessions().update(session.id, { title: 'named' });
+        assert.deepEqual(named.limits, { max_tokens: 100000 }, 'left alone');
+    });
+
+    test('can be set where there were none, and be taken away', async () => {
+        const session = await make('free');
+        assert.deepEqual((await sessions().update(session.id, { limits: { max_turns: 1 } })).limits, { max_turns: 1 });
+        await world.turn(session.id, 'one');
+        await refused(world.send(session.id, message('two')), 400, AT_A_CAP);
+        const free = await sessions().update(session.id, { limits: null });
+        assert.ok(!('limits' in free));
+        assert.deepEqual(reasons(await world.turn(session.id, 'two')), ['end_turn', undefined, 'end_turn']);
+    });
+
+    test('let one more turn begin', async () => {
+        const session = await make('priced', { limits: { max_turns: 1 } });
+        await world.turn(session.id, 'one');
+        await refused(world.send(session.id, message('two')), 400, /limit max_turns/);
+        await sessions().update(session.id, { limits: { max_turns: 2 } });
+        await world.turn(session.id, 'two');
+        await refused(world.send(session.id, message('three')), 400, /limit max_turns/);
+    });
+
+    for (const [name, low, high] of [['max_tokens', 2100, 100000], ['max_cost_microusd', 210000, 1000000]]) {
+        test(`${name}: a turn that paused goes on when it is raised`, async () => {
+            const { session, then } = await paused({ limits: { [name]: low } });
+            assert.deepEqual(then.at(-1).stop_reason, { type: 'budget_reached', limit: name });
+            assert.deepEqual(then.at(-3).stop_reason, { type: 'budget_reached', limit: name });
+            await refused(world.send(session.id, message('more')), 400, new RegExp(`limit ${name}`));
+            const { events } = await updated(session, { limits: { [name]: high } });
+            assert.deepEqual(events.slice(0, 2).map((e) => e.type), ['session.updated', 'session.status_running']);
+            assert.deepEqual(reasons(events), ['end_turn', undefined, 'end_turn']);
+        });
+    }
+
+    test('and a budget: each holds by itself', async () => {
+        const session = await make('priced', { budget: cents('100'), limits: { max_cost_microusd: 200000 } });
+        await world.turn(session.id, 'hello');
+        await refused(world.send(session.id, message('more')), 400, /limit max_cost_microusd/);
+        await sessions().update(session.id, { limits: null });
+        assert.deepEqual(reasons(await world.turn(session.id, 'more')), ['end_turn', undefined, 'end_turn']);
+    });
 });
