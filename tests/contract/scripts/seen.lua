@@ -1,4 +1,5 @@
--- Answers with what it was sent: every message with its blocks, then the tools. "call NAME" calls that tool first.
+-- Answers with what it was sent: every message with its blocks (of its own only their types), then the tools.
+-- "call NAME" calls that tool first.
 local function show(block)
     if block.type == "text" then return "text(" .. block.text .. ")" end
     if block.source then
@@ -15,12 +16,12 @@ end
 
 return function(request)
     local name = request.text:match("call (%S+)%s*$")
-    if name and #request.results == 0 then return { tools = { { name = name, input = {} } } } end
+    if name and #request.calls == 0 then return { tools = { { name = name, input = {} } } } end
     local lines = {}
     for i, message in ipairs(request.messages) do
         local blocks = {}
         if type(message.content) == "table" then
-            for j, block in ipairs(message.content) do blocks[j] = show(block) end
+            for j, block in ipairs(message.content) do blocks[j] = message.role == "assistant" and block.type or show(block) end
         else
             blocks[1] = "text(" .. message.content .. ")"
         end
