@@ -1,7 +1,7 @@
 # The rules of tools/check-layers.
 BEGIN {
     # Highest first; modules on one line stand side by side and do not see each other.
-    n = split("cli|api|dream routine|engine|memory vault|sandbox|model mcp|store|http|io|core|json|base", rows, "|")
+    n = split("cli|api|dream routine|engine|memory vault|sandbox|model mcp egress|store|http|io|core|json|base", rows, "|")
     for (i = 1; i <= n; i++) {
         m = split(rows[i], names, " ")
         for (j = 1; j <= m; j++) rank[names[j]] = n - i + 1
@@ -14,7 +14,7 @@ BEGIN {
     only["libpq-fe.h"] = "^src/store/postgres/"
     only["lua.h"] = only["lauxlib.h"] = only["lualib.h"] = "^src/model/script"
     only["xxhash.h"] = "^src/base/digest"
-    only["seccomp.h"] = only["linux/seccomp.h"] = only["linux/landlock.h"] = "^(src/sandbox|hand)/"
+    only["seccomp.h"] = only["linux/seccomp.h"] = only["linux/landlock.h"] = "^(src/sandbox|src/egress|hand)/"
     m = split("assert ctype errno float inttypes limits math stdalign stdarg stdbool stddef stdint stdio " \
               "stdlib string", names, " ")
     for (j = 1; j <= m; j++) libc[names[j] ".h"] = 1

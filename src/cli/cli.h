@@ -36,6 +36,7 @@ int cmd_config(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
 int cmd_routes(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+int cmd_egress(int argc, char **argv); /* the server starts it: not in the list */
 
 /* The manual page, in man(7), made of the commands' tables. */
 struct buf;

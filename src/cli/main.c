@@ -69,6 +69,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
         name = "version";
+    if (strcmp(name, "egress") == 0)
+        return cmd_egress(argc - 1, argv + 1);
     const struct cli_command *c = find(name);
     return c ? c->run(argc - 1, argv + 1) : unknown_command(name);
 }

@@ -84,9 +84,15 @@ static int split_target(struct http_parser *p, struct str target, struct err *er
             size_t n = 0;
             while (n < target.len && target.ptr[n] != '/' && target.ptr[n] != '?')
                 n++;
+            p->authority = str_take(target, n);
+            p->https = https;
             target = str_skip(target, n);
         }
     }
+    if (p->proxy && p->authority.len == 0)
+        return refuse(p, err, 400,
+                      "this is a proxy: the request target must be an absolute URL, as in "
+                      "GET http://example.com/ HTTP/1.1");
     p->query = target;
     p->path = str_split(&p->query, '?');
     if (p->path.len == 0)
@@ -109,9 +115,27 @@ static int split_request_line(struct http_parser *p, struct str line, struct err
     int rc = split_version(p, rest, err);
     if (rc)
         return rc;
-    if (str_eq(p->method, STR("CONNECT")))
+    if (!str_eq(p->method, STR("CONNECT")))
+        return split_target(p, target, err);
+    if (!p->proxy)
         return refuse(p, err, 501, "CONNECT is not served here");
-    return split_target(p, target, err);
+    p->authority = p->path = target;
+    p->query = STR("");
+    return 0;
+}
+
+static int split_status_line(struct http_parser *p, struct str line, struct err *err)
+{
+    struct str rest = line;
+    struct str version = str_split(&rest, ' ');
+    struct str code = str_some(rest) ? str_split(&rest, ' ') : STR_NONE;
+    int64_t number = 0;
+    bool ok = str_eq(version, STR("HTTP/1.1")) || str_eq(version, STR("HTTP/1.0"));
+    if (!ok || code.len != 3 || !str_i64(code, &number) || number < 100 || number > 999)
+        return refuse(p, err, 502, "the response does not start with HTTP/1.1 and a status");
+    p->minor = version.ptr[7] - '0';
+    p->code = (int)number;
+    return 0;
 }
 
 /* ---- header lines ---- */
@@ -147,7 +171,8 @@ static struct str next_line(struct str *rest)
 static int split_head(struct http_parser *p, struct arena *a, struct str head, struct err *err)
 {
     struct str rest = head;
-    int rc = split_request_line(p, next_line(&rest), err);
+    struct str first = next_line(&rest);
+    int rc = p->response ? split_status_line(p, first, err) : split_request_line(p, first, err);
     if (rc)
         return rc;
     size_t lines = 0;
@@ -203,7 +228,7 @@ static int check_header(struct http_parser *p, const struct http_header *h, stru
             return refuse_header(p, err, h->name, "must be given once");
         return host_ok(h->value) ? 0 : refuse_header(p, err, h->name, "is not a host name");
     case 6:
-        if (!str_eq_nocase(h->name, STR("Expect")) || p->minor == 0)
+        if (!str_eq_nocase(h->name, STR("Expect")) || p->minor == 0 || p->response)
             break;
         if (!str_eq_nocase(h->value, STR("100-continue")))
             return refuse(p, err, 417, "header Expect: only 100-continue is understood");
@@ -238,7 +263,7 @@ static int check_headers(struct http_parser *p, struct err *err)
         if (rc)
             return rc;
     }
-    if (p->minor == 1 && !seen.host)
+    if (p->minor == 1 && !seen.host && !p->response)
         return refuse_header(p, err, STR("Host"), "is required");
     if (seen.coding && seen.length)
         return refuse_header(p, err, STR("Transfer-Encoding"),
@@ -253,11 +278,12 @@ static int check_headers(struct http_parser *p, struct err *err)
 static int on_headers_complete(llhttp_t *ll)
 {
     struct http_parser *p = ll->data;
+    p->until_close = p->response && !p->empty && llhttp_message_needs_eof(ll);
     p->keep_alive = p->minor == 1 && llhttp_should_keep_alive(ll);
     p->chunked = (ll->flags & F_CHUNKED) != 0;
     p->content_length = p->chunked ? UINT64_MAX : ll->content_length;
-    ll->upgrade = 0; /* an Upgrade is an offer; not taking it is allowed */
-    return 0;
+    ll->upgrade = 0;         /* an Upgrade is an offer; not taking it is allowed */
+    return p->empty ? 1 : 0; /* 1: there is no body */
 }
 
 static int on_message_complete(llhttp_t *ll)
@@ -316,27 +342,47 @@ static int execute(struct http_parser *p, struct str in, size_t *used, struct er
                    llhttp_get_error_reason(p->ll));
 }
 
-int http_parse_head(struct http_parser *p, struct arena *a, struct str head, struct err *err)
+static int parse(struct http_parser *p, struct arena *a, struct str head, struct err *err)
 {
     p->status = 0;
     p->nheaders = 0;
-    p->complete = p->expect_continue = p->chunked = false;
+    p->complete = p->expect_continue = p->chunked = p->https = p->until_close = false;
+    p->authority = STR_NONE;
     p->trailer_left = TRAILER_MAX;
     int rc = split_head(p, a, head, err);
     if (rc == 0)
         rc = check_headers(p, err);
     if (rc)
         return rc;
+    if (!p->response && str_eq(p->method, STR("CONNECT"))) {
+        p->complete = p->keep_alive = true; /* what follows is not HTTP */
+        p->content_length = 0;
+        return 0;
+    }
     p->ll = ARENA_NEW(a, llhttp_t);
     if (!p->ll)
         return refuse(p, err, 431, "the request head is too large");
-    llhttp_init(p->ll, HTTP_REQUEST, &settings);
+    llhttp_init(p->ll, p->response ? HTTP_RESPONSE : HTTP_REQUEST, &settings);
     p->ll->data = p;
     size_t used;
     rc = execute(p, head, &used, err);
     if (rc == 0 && used != head.len)
         rc = refuse(p, err, 400, "the request head is malformed");
     return rc;
+}
+
+int http_parse_head(struct http_parser *p, struct arena *a, struct str head, struct err *err)
+{
+    p->response = p->empty = false;
+    return parse(p, a, head, err);
+}
+
+int http_parse_response(struct http_parser *p, struct arena *a, struct str head, bool to_head,
+                        struct err *err)
+{
+    p->response = true;
+    p->empty = to_head;
+    return parse(p, a, head, err);
 }
 
 int http_parse_body(struct http_parser *p, struct str in, size_t *used, struct err *err)

@@ -1,6 +1,5 @@
 /* parse: one HTTP/1.x request from bytes: finds the end of its head, checks the head more strictly
- * than llhttp does, frames its body. No sockets: the server and the fuzzer feed it. Internal to
- * http/.
+ * than llhttp X
  *
  * One thread. Views point into the arena that http_parse_head() was given. After an error `status`
  * is the answer to send.
@@ -24,7 +23,13 @@ struct http_parser {
     int status;                    /* after an error: 400, 417, 431, 501, 505 */
     int minor;                     /* HTTP/1.minor */
     bool keep_alive, chunked, expect_continue;
-    bool complete;           /* the whole message was consumed */
+    bool complete; /* the whole message was consumed */
+    bool proxy; /* set by the caller: CONNECT is taken, and the target must be an absolute form */
+    bool https; /* proxy: the target's scheme */
+    bool until_close;        /* response: its body ends with the connection */
+    bool response, empty;    /* response; one to HEAD, which has no body whatever its head says */
+    int code;                /* response: its status */
+    struct str authority;    /* proxy: of the target */
     uint64_t content_length; /* 0 without a body, UINT64_MAX when chunked */
     struct str method, path, query;
     struct http_header *headers;
@@ -38,6 +43,10 @@ struct http_parser {
 /* `head` is what http_head_end() measured; it must outlive the parser (it lies in the arena). */
 int http_parse_head(struct http_parser *p, struct arena *a, struct str head,
                     struct err *err) MUST_USE;
+/* The same for the head of a response. `to_head`: the request was HEAD. After a failure there is
+ * only `err`. */
+int http_parse_response(struct http_parser *p, struct arena *a, struct str head, bool to_head,
+                        struct err *err) MUST_USE;
 /* Feeds body bytes; `*used` of them were consumed: all, unless the message is complete or on_body
  * returned false. */
 int http_parse_body(struct http_parser *p, struct str in, size_t *used, struct err *err) MUST_USE;

@@ -8,7 +8,7 @@
 struct lookup {
     uv_getaddrinfo_t uv;
     void (*done)(void *arg, const struct err *err, const struct sockaddr_storage *addresses,
-                 size_t n); /* NULL: cancelled */
+                 size_t n);
     void *arg;
     char name[256];
 };
@@ -49,8 +49,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
     size_t n = status == 0 ? collect(res, addresses) : 0;
     if (n == 0)
         explain(&err, q->name, status);
-    if (q->done)
-        q->done(q->arg, &err, addresses, n);
+    q->done(q->arg, &err, addresses, n);
     uv_freeaddrinfo(res);
     mem_free(q);
 }
@@ -58,7 +57,7 @@ static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *res)
 int lookup_start(struct loop *l, const char *name,
                  void (*done)(void *arg, const struct err *err,
                               const struct sockaddr_storage *addresses, size_t n),
-                 void *arg, struct lookup **out, struct err *err)
+                 void *arg, struct err *err)
 {
     struct lookup *q = mem_zalloc(sizeof *q);
     q->done = done;
@@ -72,14 +71,5 @@ int lookup_start(struct loop *l, const char *name,
         mem_free(q);
         return err ? err->code : ERR_IO;
     }
-    *out = q;
     return 0;
-}
-
-void lookup_cancel(struct lookup *q)
-{
-    if (!q)
-        return;
-    q->done = NULL;
-    uv_cancel((uv_req_t *)&q->uv); /* a busy worker goes on; it is freed when it ends */
 }

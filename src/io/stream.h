@@ -58,16 +58,13 @@ void listener_close(struct listener *ls);              /* NULL ok */
  * path stays when the descriptor is closed. Returns the descriptor or a negative code. */
 int socket_listen(const char *path, int backlog, struct err *err) MUST_USE;
 
-struct lookup;
 enum { LOOKUP_ADDRESSES = 16 };
 
-/* Resolves `name` on the worker pool. `done` gets at least one address, or err: NOT_FOUND (no such
- * name), UNAVAILABLE (the resolver does not answer) or IO. */
+/* Resolves `name` on the worker pool; cannot be taken back. `done` gets at least one address, or
+ * err: NOT_FOUND (no such name), UNAVAILABLE (the resolver does not answer) or IO. */
 int lookup_start(struct loop *l, const char *name,
                  void (*done)(void *arg, const struct err *err,
                               const struct sockaddr_storage *addresses, size_t n),
-                 void *arg, struct lookup **out, struct err *err) MUST_USE;
-/* `done` is not called any more; the worker may go on for a while. NULL ok. */
-void lookup_cancel(struct lookup *q);
+                 void *arg, struct err *err) MUST_USE;
 
 #endif
