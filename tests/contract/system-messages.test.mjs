@@ -69,12 +69,13 @@ describe('system.message', () => {
         const [event] = (await stream.until('system.message')).slice(-1);
         assert.equal(event.id, sent.data[0].id);
         stream.close();
-        await world.idle(session.id);
+        assert.equal((await world.client().beta.sessions.retrieve(session.id)).status, 'idle');
         const seen = await world.turn(session.id, 'two');
         const all = lines(seen).filter((l) => /^(user|system):/.test(l));
         assert.ok(all.indexOf('system: text(from now on)') > all.indexOf('user: text(one)'), all.join('; '));
-        assert.ok(all.includes('user: text(two)'));
-        assert.equal((await world.client().beta.sessions.retrieve(session.id)).status, 'idle');
+        assert.ok(all.indexOf('user: text(two)') > all.indexOf('system: text(from now on)'), all.join('; '));
+        const log = types(await world.events(session.id));
+        assert.equal(log.filter((t) => t === 'span.model_request_start').length, 2, 'alone it starts no turn');
     });
 
     test('alone it is taken before the first message as well', async () => {
