@@ -71,8 +71,8 @@ static void an_interrupt_may_name_a_thread(void **state)
 
 #define RESULT(x)                                                                                  \
     "[{\"type\":\"user.custom_tool_result\",\"custom_tool_use_id\":\"sevt_1\",\"content\":[" x "]" \
-                                                                                               "}" \
-                                                                                               "]"
+    "}"                                                                                            \
+    "]"
 #define FOUND(citations, content)                                                                  \
     "{\"type\":\"search_result\",\"source\":\"s\",\"title\":\"t\",\"citations\":" citations        \
     ",\"content\":[" content "]}"
