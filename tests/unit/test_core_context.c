@@ -172,8 +172,9 @@ static const char *refusal(struct str text, bool awaits_answer)
         role = json_get_str(m, "role");
         if (!content || content->count == 0)
             return "empty content";
-        bool others = false;
+        bool others = false, thought = true;
         json_for_each (block, content) {
+            thought = thought && is(block, "thinking");
             if (is(block, "text") && json_get_str(block, "text").len == 0)
                 return "empty text";
             if (is(block, "tool_use") &&
@@ -188,6 +189,8 @@ static const char *refusal(struct str text, bool awaits_answer)
                 return "a result behind other content";
             others = others || !result;
         }
+        if (thought)
+            return "an answer that only thought";
         before = m;
     }
     const char *last = awaits_answer && str_eqz(role, "assistant") ? "ends with an answer" : NULL;
@@ -696,6 +699,12 @@ static void a_summary_survives_into_the_next_question(void **state)
     for (int i = 0; i < 10; i++)
         round_of(r, i, 5000);
     assert_true(holds(summary_request(r, 8000), "OLDSUMMARY"));
+    user(r, "again");
+    compact(r, repeat(r, 's', 3000).ptr);
+    for (int i = 0; i < 300; i++)
+        round_of(r, i, 1);
+    for (size_t max = 9000; max < 30000; max += 777) /* checks the bound, too */
+        assert_true(holds(summary_request(r, max), "ssssssssss"));
 }
 
 /* ---- anything at all ---- */
@@ -751,7 +760,7 @@ static void random_log(struct rig *r, uint32_t seed, bool check)
             (void)summary_request(r, max);
         if (!compacts)
             continue;
-        compact(r, next(&seed) % 3 ? "so far" : NULL);
+        compact(r, next(&seed) % 3 ? repeat(r, 's', next(&seed) % 3000).ptr : NULL);
         if (check)
             assert_valid(messages(&r->prompt), true);
     }
