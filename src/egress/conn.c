@@ -27,7 +27,7 @@ static bool in(const struct conn *c, enum conn_state s)
     return sm_state(&c->sm) == (int)s;
 }
 
-static const struct settings *settings(const struct conn *c)
+static const struct proxy_settings *settings(const struct conn *c)
 {
     return &c->box->proxy->settings;
 }
@@ -260,7 +260,7 @@ static void on_upstream_connect(void *arg, const struct err *err)
  * private ones is somebody's trick. */
 static void check_addresses(struct conn *c)
 {
-    const struct settings *s = settings(c);
+    const struct proxy_settings *s = settings(c);
     for (size_t i = 0; i < c->naddresses; i++) {
         const char *what = ip_refused(&c->addresses[i], s->allow, s->nallow);
         if (!what)
@@ -331,7 +331,8 @@ static void next_lookup(struct box *b)
 
 static void look_up(struct conn *c)
 {
-    const struct ip *known = c->to.literal ? &c->to.ip : settings_host(settings(c), c->to.host);
+    const struct ip *known =
+        c->to.literal ? &c->to.ip : proxy_settings_host(settings(c), c->to.host);
     sm_move(&c->sm, CONN_LOOKUP);
     conn_arm(c, settings(c)->connect_ms);
     stream_pause(c->client, true);

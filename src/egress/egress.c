@@ -353,10 +353,10 @@ int egress_start(struct loop *l, const char *program, const struct egress_settin
                          .config = BUF_INIT(CONFIG_BYTES),
                          .ev = *ev};
     put_settings(&e->config, settings);
-    struct settings check = {.nallow = 0};
-    int rc = buf_ok(&e->config) ? settings_read(&check, buf_view(&e->config), err)
+    struct proxy_settings check = {.nallow = 0};
+    int rc = buf_ok(&e->config) ? proxy_settings_read(&check, buf_view(&e->config), err)
                                 : err_set(err, ERR_TOO_LARGE, "the egress settings are too large");
-    settings_fini(&check);
+    proxy_settings_fini(&check);
     if (rc == 0)
         rc = try_start(e, err);
     if (rc) {

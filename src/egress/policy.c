@@ -85,7 +85,7 @@ void policy_fini(struct policy *p)
     arena_fini(&p->arena);
 }
 
-static int read_ranges(struct settings *s, const struct json *list, struct err *err)
+static int read_ranges(struct proxy_settings *s, const struct json *list, struct err *err)
 {
     s->allow = ARENA_ARRAY(&s->arena, struct ip_range, list ? list->count + 1 : 1);
     json_for_each (it, list) {
@@ -99,7 +99,7 @@ static int read_ranges(struct settings *s, const struct json *list, struct err *
     return 0;
 }
 
-static int read_hosts(struct settings *s, const struct json *object, struct err *err)
+static int read_hosts(struct proxy_settings *s, const struct json *object, struct err *err)
 {
     s->hosts = ARENA_ARRAY(&s->arena, struct host_override, object ? object->count + 1 : 1);
     json_for_each (it, object) {
@@ -116,7 +116,7 @@ static int read_hosts(struct settings *s, const struct json *object, struct err 
     return 0;
 }
 
-static int read_ports(struct settings *s, const struct json *list, struct err *err)
+static int read_ports(struct proxy_settings *s, const struct json *list, struct err *err)
 {
     static const uint16_t usual[] = {443, 80};
     bool given = list && list->count;
@@ -135,7 +135,7 @@ static int read_ports(struct settings *s, const struct json *list, struct err *e
 }
 
 /* The public hosts of each manager that the operator has not set others for, then those. */
-static int read_packages(struct settings *s, const struct json *object, struct err *err)
+static int read_packages(struct proxy_settings *s, const struct json *object, struct err *err)
 {
     size_t max = 0;
     for (const struct registry_host *r = registry_hosts; r->manager; r++)
@@ -172,9 +172,9 @@ static int64_t number_or(const struct json *object, const char *key, int64_t usu
     return json_i64(json_get(object, key), &n) && n > 0 ? n : usual;
 }
 
-int settings_read(struct settings *s, struct str text, struct err *err)
+int proxy_settings_read(struct proxy_settings *s, struct str text, struct err *err)
 {
-    *s = (struct settings){.nallow = 0};
+    *s = (struct proxy_settings){.nallow = 0};
     arena_init(&s->arena, 4 * SETTINGS_BYTES);
     struct str own = arena_str(&s->arena, text);
     const struct json *json = NULL;
@@ -194,14 +194,14 @@ int settings_read(struct settings *s, struct str text, struct err *err)
     return rc;
 }
 
-void settings_fini(struct settings *s)
+void proxy_settings_fini(struct proxy_settings *s)
 {
     arena_fini(&s->arena);
 }
 
 /* ---- checking ---- */
 
-static bool port_listed(const struct settings *s, uint16_t port)
+static bool port_listed(const struct proxy_settings *s, uint16_t port)
 {
     for (size_t i = 0; i < s->nports; i++)
         if (s->ports[i] == port)
@@ -218,7 +218,7 @@ static bool name_matches(const struct host_rule *r, struct str host)
 }
 
 /* Whether the host is in the list; *port also with this port. */
-static bool listed(const struct host_rules *list, const struct settings *s,
+static bool listed(const struct host_rules *list, const struct proxy_settings *s,
                    const struct authority *to, bool *port)
 {
     bool found = false;
@@ -232,7 +232,7 @@ static bool listed(const struct host_rules *list, const struct settings *s,
     return found;
 }
 
-enum egress_reason policy_check(const struct policy *p, const struct settings *s,
+enum egress_reason policy_check(const struct policy *p, const struct proxy_settings *s,
                                 const struct authority *to, char *why, size_t why_len)
 {
     bool port = false;
@@ -264,7 +264,7 @@ enum egress_reason policy_check(const struct policy *p, const struct settings *s
     return EGRESS_ALLOWED;
 }
 
-const struct ip *settings_host(const struct settings *s, const char *name)
+const struct ip *proxy_settings_host(const struct proxy_settings *s, const char *name)
 {
     for (size_t i = 0; i < s->nhosts; i++)
         if (str_eqz(s->hosts[i].name, name))

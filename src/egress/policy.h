@@ -25,7 +25,7 @@ struct host_override {
     struct ip ip;
 };
 
-struct settings {
+struct proxy_settings {
     struct arena arena;
     struct ip_range *allow;
     size_t nallow;
@@ -45,17 +45,17 @@ struct policy {
 
 /* Both leave something that must be ended with _fini even when they fail. `at` points into the
  * JSON. */
-int settings_read(struct settings *s, struct str json, struct err *err) MUST_USE;
-void settings_fini(struct settings *s);
+int proxy_settings_read(struct proxy_settings *s, struct str json, struct err *err) MUST_USE;
+void proxy_settings_fini(struct proxy_settings *s);
 /* {"networking":"limited","allowed_hosts":[...],"mcp_hosts":[...],"package_managers":false} or
  * {"networking":"unrestricted"}. */
 int policy_read(struct policy *p, const struct json *json, struct err *err) MUST_USE;
 void policy_fini(struct policy *p);
 
 /* ALLOWED, HOST_NOT_ALLOWED or PORT_NOT_ALLOWED; then `why` says so with the remedy. */
-enum egress_reason policy_check(const struct policy *p, const struct settings *s,
+enum egress_reason policy_check(const struct policy *p, const struct proxy_settings *s,
                                 const struct authority *to, char *why, size_t why_len);
 /* The address that the operator set for this name, or NULL. */
-const struct ip *settings_host(const struct settings *s, const char *name);
+const struct ip *proxy_settings_host(const struct proxy_settings *s, const char *name);
 
 #endif

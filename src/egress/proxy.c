@@ -199,7 +199,7 @@ int proxy_main(int socket_fd, int config_fd)
     AUTO_BUF struct buf config = BUF_INIT(CONFIG_BYTES);
     struct err err = {.code = 0};
     if (fd_read_all(config_fd, &config, &err) ||
-        settings_read(&p.settings, buf_view(&config), &err))
+        proxy_settings_read(&p.settings, buf_view(&config), &err))
         return fail(&err);
     fd_close(config_fd);
     confine_self();

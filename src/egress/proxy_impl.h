@@ -13,7 +13,7 @@ struct conn;
 
 struct proxy {
     struct loop *loop;
-    struct settings settings;
+    struct proxy_settings settings;
     struct packet_conn *control;
     struct map boxes; /* session -> struct box */
     bool stopping;    /* as soon as everything is said */
