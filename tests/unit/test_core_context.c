@@ -701,8 +701,8 @@ static void a_summary_survives_into_the_next_question(void **state)
     assert_true(holds(summary_request(r, 8000), "OLDSUMMARY"));
     user(r, "again");
     compact(r, repeat(r, 's', 3000).ptr);
-    for (int i = 0; i < 300; i++)
-        round_of(r, i, 1);
+    for (int i = 0; i < 100; i++)
+        round_of(r, i, 500);
     for (size_t max = 9000; max < 30000; max += 777) /* checks the bound, too */
         assert_true(holds(summary_request(r, max), "ssssssssss"));
 }
