@@ -14,6 +14,8 @@
 
 struct model_call {
     void (*cancel)(struct model_call *call);
+    /* What it has used so far; NULL: nothing. */
+    void (*partial)(const struct model_call *call, struct model_usage *out);
 };
 
 enum {

@@ -166,6 +166,13 @@ static void router_cancel(void *self, struct model_call *call)
     call->cancel(call);
 }
 
+static void router_partial(void *self, struct model_call *call, struct model_usage *out)
+{
+    (void)self;
+    if (call->partial)
+        call->partial(call, out);
+}
+
 static struct model_facts router_facts(void *self, struct str model, struct str speed)
 {
     const struct model_router *r = self;
@@ -210,6 +217,7 @@ struct model_port model_router_port(struct model_router *r)
     return (struct model_port){.self = r,
                                .start = router_start,
                                .cancel = router_cancel,
+                               .partial = router_partial,
                                .facts = router_facts,
                                .count = router_count};
 }

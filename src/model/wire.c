@@ -202,6 +202,15 @@ static void redact(struct model_failure *f, const char *key)
         memset(at, '*', len);
 }
 
+static void price(const struct wire_call *c, struct model_usage *u)
+{
+    model_price_of(c->info, u);
+    if (c->fast || c->answer.fast) { /* it has a list of its own that nobody has stated */
+        u->cost_microusd = 0;
+        u->unpriced = true;
+    }
+}
+
 /* The count may be missing. An answer that never began has cost nothing. */
 static struct model_usage usage_of(const struct wire_call *c)
 {
@@ -212,12 +221,25 @@ static struct model_usage usage_of(const struct wire_call *c)
         u.output_tokens = (int64_t)(s->said_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
         u.estimated = true;
     }
-    model_price_of(c->info, &u);
-    if (c->fast || s->fast) { /* fast mode has a list of its own that nobody has stated */
-        u.cost_microusd = 0;
-        u.unpriced = true;
-    }
+    price(c, &u);
     return u;
+}
+
+/* Of a call that is about to be cancelled: the provider bills the prompt once it has it, and what
+ * it said; its counts may not have come yet. */
+static void call_partial(const struct model_call *base, struct model_usage *out)
+{
+    const struct wire_call *c = CONTAINER_OF(base, struct wire_call, base);
+    const struct answer *s = &c->answer;
+    int64_t said = (int64_t)(s->said_bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
+    struct model_usage u = s->usage;
+    if (!s->usage_known && c->http)
+        u.input_tokens = c->prompt_tokens;
+    if (u.output_tokens < said)
+        u.output_tokens = said;
+    u.estimated = u.input_tokens > 0 || u.output_tokens > 0;
+    price(c, &u);
+    *out = u;
 }
 
 static void report(struct wire_call *c)
@@ -402,6 +424,7 @@ struct model_call *wire_start(struct provider *p, const struct wire_request *r,
 {
     struct wire_call *c = mem_zalloc(sizeof *c);
     c->base.cancel = call_cancel;
+    c->base.partial = call_partial;
     c->provider = p;
     c->info = r->info;
     c->cb = cb;
