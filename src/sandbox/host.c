@@ -261,13 +261,25 @@ static int write_etc(struct host *h, struct err *err)
     return rc;
 }
 
+/* Several servers may start on one data directory at a time. */
+static int prepare_etc(struct host *h, struct err *err)
+{
+    char path[PATH_MAX];
+    struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    snprintf(path, sizeof path, "%s/.etc.lock", h->dir);
+    AUTO_FD int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || fcntl(fd, F_OFD_SETLKW, &fl) < 0)
+        return err_sys(err, errno, "%s", path);
+    return write_etc(h, err);
+}
+
 int host_prepare(struct host *h, struct err *err)
 {
     int rc = fd_mkdirs(h->dir, 0700, err);
     if (rc == 0)
         rc = choose_run_dir(h, err);
     if (rc == 0)
-        rc = write_etc(h, err);
+        rc = prepare_etc(h, err);
     if (rc)
         return rc;
     AUTO_BUF struct buf id = BUF_INIT(256);
