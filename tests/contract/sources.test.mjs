@@ -95,6 +95,17 @@ describe('files as sources', () => {
         assert.equal(all.json.error.details.pointer, '/events/3/content/0/source/file_id');
     });
 
+    test('a file of another workspace is unknown', async () => {
+        const made = world.server.command(['keys', 'create', '--workspace', 'neighbour']);
+        const key = made.stdout.match(/sk-[A-Za-z0-9_-]{20,}/)[0];
+        const form = new FormData();
+        form.append('file', new Blob(['theirs']), 'theirs.txt');
+        const upload = await fetch(`${world.server.url}/v1/files`, { method: 'POST', headers: { 'x-api-key': key }, body: form });
+        const session = await world.session();
+        await refused(world.send(session.id, say(block('document', (await upload.json()).id))), 404, /not found/);
+        assert.deepEqual(await world.events(session.id), []);
+    });
+
     test('an expired file is gone', async () => {
         const id = await upload('a.txt', 'x', 'text/plain');
         const session = await world.session();

@@ -154,6 +154,22 @@ for (const sdk of Object.keys(SDKS)) {
             assert.deepEqual(texts(log), ['done: 2']);
         });
 
+        test('C: two clients answer at once, each also what the other answers', async () => {
+            const s = await watch({ model: 'script/pair', tools: [LOOKUP] });
+            await s.send('go');
+            const uses = usesOf(await s.until('session.status_idle'));
+            await Promise.all([s.send(result(uses[0], 'a'), result(uses[1], 'a')), s.send(result(uses[1], 'b'), result(uses[0], 'b'), result(uses[0], 'b'))]);
+            for (;;) {
+                const seen = await s.until('session.status_idle');
+                if (seen.at(-1).stop_reason.type === 'end_turn') break;
+            }
+            s.stream.controller.abort();
+            const log = await world.events(s.id);
+            assert.equal(log.filter((e) => e.type === START).length, 2);
+            assert.deepEqual(texts(log), ['done: 2']);
+            assert.equal((await world.client(sdk).beta.sessions.retrieve(s.id)).status, 'idle');
+        });
+
         test('C: a call that asks, allowed and denied, each repeated', async () => {
             for (const [verdict, said] of [['allow', /^ok: ran/], ['deny', /^error: /]]) {
                 const s = await watch({ model: 'script/call', tools: [ASKING] });
