@@ -128,6 +128,37 @@ static const char *const steps[] = {
     "CREATE TABLE owner ("
     " id TEXT NOT NULL UNIQUE, host TEXT NOT NULL, url TEXT NOT NULL,"
     " started_us INTEGER NOT NULL, until_us INTEGER NOT NULL);",
+
+    /* 4: what sandboxes are given. A skill's version is a tar in a blob. session_config.provision
+     * is what the sandbox of a session is made with, as sandbox/ reads it; a session's resources
+     * are what clients see of it. A build is what an environment's content led to, by its hash. */
+    "CREATE TABLE skill ("
+    " id TEXT NOT NULL UNIQUE, workspace TEXT NOT NULL REFERENCES workspace(id),"
+    " display_name TEXT NOT NULL, latest TEXT NOT NULL,"
+    " created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL);"
+    "CREATE INDEX skill_list ON skill(workspace, created_us, id);"
+    "CREATE TABLE skill_version ("
+    " id TEXT NOT NULL UNIQUE, skill TEXT NOT NULL REFERENCES skill(id) ON DELETE CASCADE,"
+    " version TEXT NOT NULL, name TEXT NOT NULL, description TEXT NOT NULL,"
+    " directory TEXT NOT NULL, blob TEXT NOT NULL REFERENCES blob(name),"
+    " created_us INTEGER NOT NULL);"
+    "CREATE UNIQUE INDEX skill_version_list ON skill_version(skill, version);"
+    "CREATE INDEX skill_version_blob ON skill_version(blob);"
+    "ALTER TABLE session_config ADD COLUMN provision TEXT;"
+    "CREATE TABLE session_resource ("
+    " id TEXT NOT NULL UNIQUE,"
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " kind TEXT NOT NULL, body TEXT NOT NULL, secret BLOB, file TEXT,"
+    " created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL);"
+    "CREATE INDEX session_resource_list ON session_resource(session, created_us, id);"
+    "CREATE TABLE environment_build ("
+    " content TEXT NOT NULL UNIQUE, state TEXT NOT NULL, log_tail TEXT NOT NULL,"
+    " started_us INTEGER NOT NULL, built_us INTEGER NOT NULL);"
+    "CREATE TABLE egress ("
+    " session TEXT NOT NULL, tool_use TEXT, at_us INTEGER NOT NULL, host TEXT NOT NULL,"
+    " port INTEGER NOT NULL, address TEXT, decision TEXT NOT NULL, reason TEXT,"
+    " bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL);"
+    "CREATE INDEX egress_session ON egress(session, at_us);",
 };
 
 int64_t migrate_known(void)

@@ -111,12 +111,16 @@ static void a_file_is_stored_and_read_back_whole(void **state)
 static void a_database_from_before_files_is_migrated(void **state)
 {
     (void)state;
-    static const char old[] = "DROP TABLE file; DROP TABLE blob; DROP TABLE ledger; DROP TABLE owner;"
-                              "ALTER TABLE session DROP COLUMN turns;"
-                              "ALTER TABLE session DROP COLUMN held_microusd;"
-                              "ALTER TABLE session DROP COLUMN budget_microusd;"
-                              "ALTER TABLE session DROP COLUMN owner;"
-                              "ALTER TABLE session_config DROP COLUMN limits;";
+    static const char old[] =
+        "DROP TABLE skill_version; DROP TABLE skill; DROP TABLE session_resource;"
+        "DROP TABLE environment_build; DROP TABLE egress;"
+        "ALTER TABLE session_config DROP COLUMN provision;"
+        "DROP TABLE file; DROP TABLE blob; DROP TABLE ledger; DROP TABLE owner;"
+        "ALTER TABLE session DROP COLUMN turns;"
+        "ALTER TABLE session DROP COLUMN held_microusd;"
+        "ALTER TABLE session DROP COLUMN budget_microusd;"
+        "ALTER TABLE session DROP COLUMN owner;"
+        "ALTER TABLE session_config DROP COLUMN limits;";
     int64_t version = 0;
     OK(t.db->ops->script(t.db, old, &t.err));
     OK(t.db->ops->set_version(t.db, 1, &t.err));
