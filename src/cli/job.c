@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,6 +171,19 @@ static void write_session(const struct job *j, struct buf *out)
     jw_kz(&w, "agent", j->agent);
     jw_kz(&w, "environment_id", j->environment);
     jw_kstr(&w, "title", str_take(title, strcspn(j->opt.task, "\n")));
+    if (j->opt.budget_cents) {
+        char cents[24];
+        snprintf(cents, sizeof cents, "%" PRId64, j->opt.budget_cents);
+        jw_key(&w, "budget");
+        jw_obj(&w);
+        jw_kz(&w, "type", "limit");
+        jw_key(&w, "max_list_cost");
+        jw_obj(&w);
+        jw_kz(&w, "amount", cents);
+        jw_kz(&w, "currency", "USD");
+        jw_obj_end(&w);
+        jw_obj_end(&w);
+    }
     jw_obj_end(&w);
     jw_done(&w);
 }

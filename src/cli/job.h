@@ -21,8 +21,9 @@ struct job_options {
     const char *outputs; /* directory; NULL: ostler-outputs-<session> */
     const char *system;  /* NULL: a short default */
     bool keep, json, include_ignored;
-    bool own_only;     /* take no running server, and never leave a session behind (the demo) */
-    int64_t timeout_s; /* 0: none */
+    bool own_only;        /* take no running server, and never leave a session behind (the demo) */
+    int64_t timeout_s;    /* 0: none */
+    int64_t budget_cents; /* 0: none */
 };
 
 enum job_end {

@@ -41,6 +41,8 @@ int cmd_run(int argc, char **argv)
          "the agent's files (ostler-outputs-<session>)", 0, 0},
         {"system", 0, OPTION_TEXT, &o.system, "TEXT", "system prompt instead of the short default",
          0, 0},
+        {"budget", 0, OPTION_I64, &o.budget_cents, "CENTS",
+         "stop before the model's list prices sum up to more", 1, 999999999999},
         {"timeout", 0, OPTION_I64, &o.timeout_s, "S", "interrupt after so many seconds", 1, 604800},
         {"include-ignored", 0, OPTION_FLAG, &o.include_ignored, NULL,
          "bring in what git ignores, too", 0, 0},

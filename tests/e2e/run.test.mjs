@@ -114,6 +114,9 @@ describe('ostler run', () => {
         ['with an unknown option', ['x', '--dir', '.', '--modell', 'y'], 2, /--modell/],
         ['with a model that no provider takes', ['x', '--dir', '.', '--model', 'gpt-9'], [1, 2], /gpt-9/],
         ['with a server that is not there', ['x', '--dir', '.', '--server', 'http://127.0.0.1:9'], 3, /127\.0\.0\.1:9/],
+        ['under a budget that pays for nothing', ['x', '--dir', '.', '--model', 'script/priced', '--budget', '1'], 1, /budget_reached/],
+        ['under a budget that cannot be kept', ['x', '--dir', '.', '--model', 'claude-nobody-knows-9', '--budget', '100'], [1, 2], /model_not_budgetable/],
+        ['under a budget in dollars', ['x', '--dir', '.', '--model', 'script/priced', '--budget', '1.50'], 2, /budget/],
         ['with a model that refuses', ['x', '--dir', '.', '--model', 'script/refuse'], 1, /refus/i],
         ['with a model that fails', ['request', '--dir', '.', '--model', 'script/fail'], 1, /told to fail/],
     ]) {
