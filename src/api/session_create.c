@@ -171,7 +171,7 @@ static int resolve_agent(struct store_tx *tx, struct call *c, struct create_call
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4ul);
     agent_snapshot_write(&def, id_str(&agent.id), agent.version, &b);
     rc = compact_keep(&c->arena, &b, &s->row.agent, err);
-    if (rc)
+    if (rc || (!s->row.budget_microusd && !s->row.limits.len))
         return rc;
     struct model_port models = model_router_port(c->api->cfg.models);
     struct model_facts facts = budget_model_facts(&models, s->row.agent);

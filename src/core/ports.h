@@ -158,7 +158,8 @@ struct model_port {
     /* What a call that is about to be cancelled has used so far, as well as that is known: the
      * provider's counts where they came already, else guesses. NULL in tests: nothing. */
     void (*partial)(void *self, struct model_call *call, struct model_usage *out);
-    /* All zero for a model that no table names. NULL in tests: nothing is known of any. */
+    /* All zero for a model that no table names. NULL in tests: nothing is known of any. Reads only
+     * what does not change: any thread. */
     struct model_facts (*facts)(void *self, struct str model, struct str speed);
     /* Asks the provider how many tokens the request's prompt has; once: `tokens` -1 when it cannot
      * say. `req` as for start; ends by cancel as well. NULL in tests: nobody counts. */
