@@ -271,6 +271,33 @@ for (const sdk of Object.keys(SDKS)) {
             });
         }
 
+        test('D: an interrupt while the session waits, with a message queued before it', async () => {
+            const s = await watch({ model: 'script/call', tools: [LOOKUP] });
+            await s.send('lookup {}');
+            await s.until('session.status_idle');
+            const before = await s.log();
+            const [queued] = await s.send('never mind');
+            await s.send(interrupt);
+            await s.until('session.status_idle', 2);
+            const log = await s.expect(before, 'agent.tool_result', 'user.interrupt', IDLE, RUN, 'user.message', START, 'agent.message', END, IDLE);
+            assert.equal(log.filter((e) => e.type === 'user.message').at(-1).id, queued.id);
+            assert.deepEqual(idles(log).map((r) => r.type), ['requires_action', 'end_turn', 'end_turn']);
+        });
+
+        test('D: an interrupt beside the answer to a call', async () => {
+            const s = await watch({ model: 'script/call', tools: [LOOKUP] });
+            await s.send('lookup {}');
+            const [use] = usesOf(await s.until('session.status_idle'));
+            const before = await s.log();
+            await s.send(result(use), interrupt);
+            await s.until('session.status_idle');
+            const log = await world.events(s.id);
+            const after = types(log).slice(before.length).filter((t) => t !== 'user.custom_tool_result' && t !== 'agent.tool_result');
+            s.stream.controller.abort();
+            assert.deepEqual(after, ['user.interrupt', ...IDLE]);
+            assert.deepEqual(idles(log).at(-1), { type: 'end_turn' });
+        });
+
         test('D: an answer that comes after the interrupt changes nothing', async () => {
             const s = await watch({ model: 'script/call', tools: [LOOKUP] });
             await s.send('lookup {}');
@@ -351,6 +378,24 @@ for (const sdk of Object.keys(SDKS)) {
             assert.ok(log.filter((e) => e.type === END).slice(0, 5).every((e) => e.is_error));
             assert.deepEqual(idles(log), [{ type: 'retries_exhausted' }, { type: 'end_turn' }]);
         });
+
+        for (const [kind, type, retried] of [
+            ['rate_limited', 'model_rate_limited_error', true], ['failed', 'model_request_failed_error', true], ['overloaded', 'model_overloaded_error', true],
+            ['request', 'model_request_failed_error', false], ['auth', 'model_request_failed_error', false], ['billing', 'billing_error', false],
+        ]) {
+            test(`J: ${kind} is a ${type}, ${retried ? 'tried five times' : 'not tried again'}`, async () => {
+                const s = await watch({ model: 'script/fail' });
+                await s.send(kind);
+                await s.until('session.status_idle');
+                const errors = (await world.events(s.id)).filter((e) => e.type === 'session.error');
+                assert.deepEqual([...new Set(errors.map((e) => e.error.type))], [type]);
+                assert.equal(errors.length, retried ? 5 : 1);
+                assert.equal(errors.at(-1).error.retry_status.type, 'exhausted');
+                const tries = Array.from({ length: errors.length - 1 }, () => [START, END, ...RETRY]).flat();
+                const log = await s.expect(RUN, 'user.message', tries, START, END, 'session.error', IDLE);
+                assert.deepEqual(idles(log), [{ type: 'retries_exhausted' }]);
+            });
+        }
 
         test('J: what was queued behind a turn that dies goes with it', async () => {
             const s = await watch({ model: 'script/stop' });
