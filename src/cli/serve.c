@@ -234,6 +234,7 @@ static int open_engine(struct serve *s, struct err *err)
         .model = model_router_port(s->models),
         .sandbox = sandboxes_port(s->sandboxes),
         .judge_model = str_z(s->config.judge_model),
+        .peers = peers_port(s->peers),
     };
     s->engine = engine_new(&cfg);
     wait_begin(s);
