@@ -37,8 +37,8 @@ static void drained(struct http_req *req)
 
 static void on_head(void *arg, int status, const struct http_header *headers, size_t n)
 {
-    static const char *const kept[] = {"content-type", "request-id", "retry-after",
-                                       "x-should-retry"};
+    static const char *const kept[] = {"content-type", "request-id", "anthropic-workspace-id",
+                                       "retry-after", "x-should-retry"};
     struct forward *f = arg;
     struct call *c = f->call;
     struct http_header h[COUNT_OF(kept)];
