@@ -137,7 +137,6 @@ enum hello_result hello_parse(struct str in, char name[HOST_MAX])
         return HELLO_BAD;
     if (r.left < len)
         return more;
-    if (r.left > len) /* no other message may share its record */
-        return HELLO_BAD;
+    r.left = len; /* what follows in its record is the server's to judge */
     return client_hello(r, name);
 }

@@ -92,7 +92,7 @@ static void put_response(struct buf *out, const struct relay *x)
     const struct http_parser *r = &x->response;
     buf_printf(out, "HTTP/1.1 %d %s\r\n", r->code, http_status_text(r->code));
     put_headers(out, r);
-    if (r->chunked && x->request.minor == 1)
+    if (r->chunked && !r->empty && x->request.minor == 1)
         buf_z(out, "Transfer-Encoding: chunked\r\n");
     if (r->code >= 200 && !x->keep)
         buf_z(out, "Connection: close\r\n");

@@ -263,7 +263,8 @@ static int check_headers(struct http_parser *p, struct err *err)
         if (rc)
             return rc;
     }
-    if (p->minor == 1 && !seen.host && !p->response)
+    /* A CONNECT says in its target where it goes; older clients leave the rest out. */
+    if (p->minor == 1 && !seen.host && !p->response && !str_eq(p->method, STR("CONNECT")))
         return refuse_header(p, err, STR("Host"), "is required");
     if (seen.coding && seen.length)
         return refuse_header(p, err, STR("Transfer-Encoding"),
@@ -278,6 +279,9 @@ static int check_headers(struct http_parser *p, struct err *err)
 static int on_headers_complete(llhttp_t *ll)
 {
     struct http_parser *p = ll->data;
+    /* llhttp would wait for the body that a 304's length speaks of. */
+    if (p->response && (p->code < 200 || p->code == 204 || p->code == 304))
+        p->empty = true;
     p->until_close = p->response && !p->empty && llhttp_message_needs_eof(ll);
     p->keep_alive = p->minor == 1 && llhttp_should_keep_alive(ll);
     p->chunked = (ll->flags & F_CHUNKED) != 0;

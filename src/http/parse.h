@@ -27,7 +27,7 @@ struct http_parser {
     bool proxy; /* set by the caller: CONNECT is taken, and the target must be an absolute form */
     bool https; /* proxy: the target's scheme */
     bool until_close;        /* response: its body ends with the connection */
-    bool response, empty;    /* response; one to HEAD, which has no body whatever its head says */
+    bool response, empty;    /* response; one that has no body, whatever its head says */
     int code;                /* response: its status */
     struct str authority;    /* proxy: of the target */
     uint64_t content_length; /* 0 without a body, UINT64_MAX when chunked */
