@@ -85,6 +85,14 @@ static struct room room_left(const struct caps *c, const struct session_usage *u
     return r;
 }
 
+int64_t caps_money_left(const struct caps *c, const struct session_usage *u)
+{
+    struct room r = room_left(c, u);
+    if (!r.money_limit)
+        return -1;
+    return r.microusd > 0 ? (int64_t)r.microusd : 0;
+}
+
 /* What the prompt has at most. A provider refuses a longer one than its model takes. */
 static __int128 prompt_bound(const struct model_facts *f, const struct request_size *size)
 {

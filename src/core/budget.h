@@ -28,6 +28,9 @@ void caps_read(struct caps *c, int64_t budget_microusd, struct str limits);
 const char *caps_reached(const struct caps *c, const struct session_usage *u, bool new_turn,
                          int64_t now_us);
 
+/* The money that is left under the tightest cap; -1: none is capped. */
+int64_t caps_money_left(const struct caps *c, const struct session_usage *u);
+
 /* How large a request may be. */
 struct request_size {
     int64_t bytes;   /* of system, tools and messages as JSON */

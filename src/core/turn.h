@@ -78,6 +78,7 @@ struct turn {
     struct buf system, tools; /* of every request, made of the agent */
     struct model_facts facts; /* of the agent's model */
     struct caps caps;         /* budget and limits in force */
+    int64_t judge_microusd;   /* set aside with each request for the judge of its calls */
     struct prompt prompt;
     struct arena calls_arena; /* names and inputs of the calls of this round */
     struct turn_call calls[LIMIT_TOOL_CALLS_PER_RESPONSE];

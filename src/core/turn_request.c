@@ -138,6 +138,16 @@ static void start(struct turn *t, struct turn_step *s, struct request_record *r)
     s->start_model = true;
 }
 
+/* The judge of an answer's calls is paid out of the answer's reservation: that is what is held if
+ * the process dies between the two. Where little is left it gets what there is. */
+static int64_t judge_share(const struct turn *t, const struct request_record *r, int64_t reserved)
+{
+    int64_t left = caps_money_left(&t->caps, &t->usage) - reserved;
+    if (r->purpose != MODEL_FOR_TURN || left <= 0)
+        return 0;
+    return left < t->judge_microusd ? left : t->judge_microusd;
+}
+
 /* Sends the request if its worst case fits into what is left. */
 static void reserve(struct turn *t, struct turn_step *s, struct request_record *r, int64_t counted)
 {
@@ -145,7 +155,7 @@ static void reserve(struct turn *t, struct turn_step *s, struct request_record *
     struct reservation got;
     switch (budget_reserve(&t->caps, &t->usage, &t->facts, &size, &got)) {
     case RESERVE_OK:
-        r->reserved_microusd = got.microusd;
+        r->reserved_microusd = got.microusd + judge_share(t, r, got.microusd);
         if (r->max_tokens == 0 || (got.max_tokens && got.max_tokens < r->max_tokens))
             r->max_tokens = got.max_tokens;
         start(t, s, r);

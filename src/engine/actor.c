@@ -116,6 +116,7 @@ void actor_learn_facts(struct actor *a)
     a->turn.facts = (struct model_facts){0};
     if (model->facts)
         a->turn.facts = model->facts(model->self, a->agent.model, a->agent.speed);
+    a->turn.judge_microusd = judge_reserve(a);
 }
 
 static int receive_session(struct actor *a, struct err *err)

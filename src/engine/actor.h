@@ -159,6 +159,8 @@ void effects_free_runs(struct engine *e);
 /* An answer of the turn: true when it waits for its judge, who has been asked; it is posted again
  * then. */
 bool judge_start(struct actor *a, struct mail *m);
+/* What asking it once may cost: set aside with each request of an agent that has a use for it. */
+int64_t judge_reserve(const struct actor *a);
 /* The answer's usage is not logged yet: the turn must know in case it is interrupted. */
 void judge_stop(struct actor *a);
 

@@ -50,6 +50,19 @@ static struct model_facts facts_of(const struct engine *e, struct str model)
     return port->facts ? port->facts(port->self, model, STR_NONE) : (struct model_facts){0};
 }
 
+int64_t judge_reserve(const struct actor *a)
+{
+    enum { PROMPT_TOKENS = 16 * 1024, ANSWER_TOKENS = 1024 };
+    const struct engine *e = a->engine;
+    bool wanted = false;
+    for (int t = 0; t < TOOL_COUNT; t++)
+        wanted = wanted || (a->agent.tools[t].offered && a->agent.tools[t].policy == POLICY_AUTO);
+    if (!wanted || !e->cfg.judge_model.len)
+        return 0;
+    struct model_facts f = facts_of(e, e->cfg.judge_model);
+    return (PROMPT_TOKENS * f.input_price + ANSWER_TOKENS * f.output_price) / 1000000;
+}
+
 /* Under a cap of money the judge is paid out of what the answer left of its own reservation: that
  * is what stays held should the process die now. */
 static bool affordable(struct actor *a, const struct mail *m, struct model_request *request)

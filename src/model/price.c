@@ -69,12 +69,12 @@ void model_facts_of(const struct model_info *info, struct model_facts *out)
                                 .system_messages = info->system_messages};
     if (!info->priced)
         return;
-    int64_t input = most(info->input, info->cache_read);
-    input = most(input, most(info->cache_write_5m, info->cache_write_1h));
+    /* Requests write to the cache for five minutes only. */
+    int64_t input = most(info->input, most(info->cache_read, info->cache_write_5m));
     int64_t output = info->output;
     if (info->long_above_tokens > 0 && info->context_tokens > info->long_above_tokens) {
         input = most(input, most(info->long_input, info->long_cache_read));
-        input = most(input, most(info->long_cache_write_5m, info->long_cache_write_1h));
+        input = most(input, info->long_cache_write_5m);
         output = most(output, info->long_output);
     }
     out->input_price = input;

@@ -268,16 +268,16 @@ static void the_facts_of_a_model_are_its_limits_and_its_dearest_prices(void **st
         const char *id, *speed;
         struct model_facts want;
     } rows[] = {
-        {"claude-opus-5", "standard", {1000000, 128000, 10000000, 25000000, true, true, true}},
-        {"anthropic/claude-opus-5", NULL, {1000000, 128000, 10000000, 25000000, true, true, true}},
-        {"claude-opus-5", "fast", {1000000, 128000, 10000000, 25000000, false, true, true}},
-        {"claude-sonnet-5", NULL, {1000000, 128000, 4000000, 10000000, true, false, true}},
+        {"claude-opus-5", "standard", {1000000, 128000, 6250000, 25000000, true, true, true}},
+        {"anthropic/claude-opus-5", NULL, {1000000, 128000, 6250000, 25000000, true, true, true}},
+        {"claude-opus-5", "fast", {1000000, 128000, 6250000, 25000000, false, true, true}},
+        {"claude-sonnet-5", NULL, {1000000, 128000, 2500000, 10000000, true, false, true}},
         /* the prices of long prompts */
-        {"claude-haiku-5-5", NULL, {1000000, 128000, 1000000, 2500000, true, true, true}},
+        {"claude-haiku-5-5", NULL, {1000000, 128000, 625000, 2500000, true, true, true}},
         {"claude-next", NULL, {.counts_tokens = true}},
         {"gpt-5", NULL, {.system_messages = true}},
         /* the protocol takes the role whatever the table says; it has no fast mode */
-        {"openai/claude-sonnet-5", "fast", {1000000, 128000, 4000000, 10000000, true, true, false}},
+        {"openai/claude-sonnet-5", "fast", {1000000, 128000, 2500000, 10000000, true, true, false}},
         {"nothing", NULL, {0}},
         {"script/echo", "fast", {200000, 32000, 0, 0, true, true, true}},
         {"script/none", NULL, {0}},
