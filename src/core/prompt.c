@@ -18,12 +18,14 @@ void prompt_init(struct prompt *p, size_t max_bytes)
 {
     /* Twice the bound: what makes a conversation too long is still there to be compacted. */
     size_t room = max_bytes > SIZE_MAX / 2 ? max_bytes : max_bytes * 2;
-    *p = (struct prompt){.messages = BUF_INIT(room), .max_bytes = max_bytes};
+    *p = (struct prompt){
+        .messages = BUF_INIT(room), .early = BUF_INIT(room), .max_bytes = max_bytes};
 }
 
 void prompt_fini(struct prompt *p)
 {
     buf_fini(&p->messages);
+    buf_fini(&p->early);
     mem_free(TAKE_PTR(p->blocks));
     p->nblocks = p->blocks_cap = 0;
 }
@@ -285,6 +287,32 @@ static int find_content(const struct event *e, const struct json *body, struct a
     return 0;
 }
 
+/* The operator spoke before the user did: a conversation must begin with the user, so the words
+ * wait for the first message and stand behind it. */
+static void keep_early(struct prompt *p, const struct json *content)
+{
+    json_for_each (block, content) {
+        buf_ch(&p->early, p->early.len ? ',' : '[');
+        buf_str(&p->early, block->raw);
+    }
+}
+
+static int put_user(struct prompt *p, int64_t seq, const struct json *content, struct err *err)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    put_content(p, PROMPT_USER, seq, content);
+    if (p->early.len == 0 || p->open == PROMPT_NONE)
+        return 0;
+    const struct json *early;
+    buf_ch(&p->early, ']');
+    int rc = json_parse(&a, buf_view(&p->early), JSON_ALLOW_DUPLICATES, &early, err);
+    if (rc == 0)
+        put_content(p, PROMPT_SYSTEM, seq, early);
+    buf_clear(&p->early);
+    return rc;
+}
+
 int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
 {
     if (e->type == EVENT_AGENT_THREAD_CONTEXT_COMPACTED)
@@ -304,7 +332,9 @@ int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
         return rc;
     bool is_error = json_is_true(json_get(body, "is_error"));
     if (e->type == EVENT_USER_MESSAGE)
-        put_content(p, PROMPT_USER, e->seq, content);
+        rc = put_user(p, e->seq, content, err);
+    else if (e->type == EVENT_SYSTEM_MESSAGE && p->open == PROMPT_NONE)
+        keep_early(p, content);
     else if (e->type == EVENT_SYSTEM_MESSAGE)
         put_content(p, PROMPT_SYSTEM, e->seq, content);
     else if (e->type == EVENT_AGENT_MESSAGE)
@@ -315,7 +345,7 @@ int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
         put_tool_result(p, e->seq, json_get_str(body, "custom_tool_use_id"), content, is_error);
     else
         put_tool_use(p, e->seq, id_str(&e->id), body);
-    return 0;
+    return rc;
 }
 
 int prompt_messages(struct prompt *p, struct str *out, struct err *err)

@@ -46,6 +46,7 @@ struct prompt_block {
 };
 
 struct prompt {
+    struct buf early;    /* system blocks from before the first user message */
     struct buf messages; /* "[{...},{...},{"role":"user","content":[...": the last one is open */
     size_t max_bytes;
     enum prompt_role open;

@@ -510,6 +510,22 @@ static void a_system_message_goes_with_its_message_and_alone_starts_nothing(void
     expect(r, RUN " user.message system.message " START);
 }
 
+static void a_conversation_begins_with_the_user_whoever_spoke_first(void **state)
+{
+    struct rig *r = *state;
+    queue(r, EVENT_SYSTEM_MESSAGE, ",\"content\":[{\"type\":\"text\",\"text\":\"be kind\"}]");
+    take_inbox(r);
+    queue(r, EVENT_SYSTEM_MESSAGE, ",\"content\":[{\"type\":\"text\",\"text\":\"always\"}]");
+    take_inbox(r);
+    say(r, "hello");
+    take_inbox(r);
+    assert_true(
+        str_eqz(messages_of(&r->turn),
+                "[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"hello\"}]},"
+                "{\"role\":\"system\",\"content\":[{\"type\":\"text\",\"text\":\"be kind\"},"
+                "{\"type\":\"text\",\"text\":\"always\"}]}]"));
+}
+
 /* ---- the policy auto ---- */
 
 static void a_judged_call_is_allowed_asked_about_or_denied(void **state)
@@ -579,6 +595,7 @@ int main(void)
         T(a_compaction_that_died_with_its_process_is_asked_for_again),
         T(a_request_has_the_same_digest_after_its_log_was_read_again),
         T(a_system_message_goes_with_its_message_and_alone_starts_nothing),
+        T(a_conversation_begins_with_the_user_whoever_spoke_first),
         T(a_judged_call_is_allowed_asked_about_or_denied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
