@@ -1,6 +1,6 @@
 // What must hold of a session's log at rest, given what its client was told.
 
-const marker = (event) => event.content?.[0]?.text?.split(' ')[0];
+const marker = (event) => (event.type === 'user.message' ? event.content[0].text.split(' ')[0] : undefined);
 
 // `expected`: {acknowledged: [{id, type, mark}], unsure: Set of marks}. Returns what is wrong.
 export function judge(log, { acknowledged, unsure }) {
