@@ -175,6 +175,7 @@ struct tool_call {
     struct str name;        /* bash, read, write, edit, glob, grep */
     struct str input;       /* JSON object, raw */
     struct str environment; /* the environment's config as JSON */
+    struct str provision;   /* what the sandbox is made with, as JSON, or absent: nothing more */
     bool first_dispatch;  /* false: it may have been dispatched before a crash: ask, do not rerun */
     bool sandbox_existed; /* the log says that the session had a sandbox when this was dispatched */
 };

@@ -44,8 +44,8 @@ static struct str or_else(struct str s, struct str fallback)
 int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *err)
 {
     static const char config[] =
-        "INSERT INTO session_config(session, title, metadata, agent, environment, limits)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        "INSERT INTO session_config(session, title, metadata, agent, environment, limits,"
+        " provision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     static const char thread[] = "INSERT INTO thread(id, session, parent, status, created_us)"
                                  " VALUES (?1, ?2, NULL, ?3, ?4)";
     int64_t key = 0;
@@ -60,7 +60,8 @@ int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *
                  DB_ARGS(db_i64(key), db_text(row->title),
                          db_text(or_else(row->metadata, STR("{}"))),
                          db_text(or_else(row->agent, STR("{}"))),
-                         db_text(or_else(row->environment, STR("{}"))), db_text(row->limits)),
+                         db_text(or_else(row->environment, STR("{}"))), db_text(row->limits),
+                         db_text(row->provision)),
                  NULL, err);
     if (rc == 0)
         rc = db_exec(tx->db, thread,
@@ -130,7 +131,8 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     " s.cache_read_tokens, s.cache_write_5m_tokens, s.cache_write_1h_tokens, s.cost_microusd,"     \
     " s.active_us, s.running_since_us, s.model_requests, s.last_seq, s.last_processed_us,"         \
     " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent,"               \
-    " c.environment, s.turns, s.held_microusd, s.budget_microusd, s.owner, c.limits"
+    " c.environment, s.turns, s.held_microusd, s.budget_microusd, s.owner, c.limits,"              \
+    " c.provision"
 
 static struct str copy(struct arena *a, const struct db_rows *r, int col)
 {
@@ -186,6 +188,7 @@ static int read_session(const struct db_rows *r, struct arena *a, struct session
     out->budget_microusd = db_col_i64(r, 32);
     out->owner = id_from(db_col_str(r, 33));
     out->limits = copy(a, r, 34);
+    out->provision = copy(a, r, 35);
     return tx_arena_ok(a, err);
 }
 

@@ -141,6 +141,7 @@ struct session_row {
     struct id environment_id;
     struct str agent;        /* JSON: the resolved snapshot as served under session.agent */
     struct str environment;  /* JSON: the environment's config as of creation */
+    struct str provision;    /* JSON: files, repositories and skills of its sandbox, or absent */
     struct str title;        /* absent: null */
     struct str metadata;     /* JSON object */
     struct str stop_reason;  /* JSON object, or absent */
