@@ -303,8 +303,9 @@ void actor_give_up(struct actor *a, const struct err *err)
     refuse_ops(a, err);
     struct engine *e = a->engine;
     struct id id = a->session_id;
+    int code = err->code; /* it may be the actor's own */
     actor_free(a);
-    engine_gave_up(e, &id, err);
+    engine_gave_up(e, &id, code);
 }
 
 /* ---- working ---- */

@@ -145,7 +145,7 @@ void engine_job_done(struct engine *e);
 /* recovery.c */
 bool engine_has_peers(const struct engine *e); /* or may get some: sessions have owners */
 void engine_tell_committed(struct actor *a);   /* what commit.c has published here */
-void engine_gave_up(struct engine *e, const struct id *session_id, const struct err *err);
+void engine_gave_up(struct engine *e, const struct id *session_id, int code);
 
 /* effects.c: what happens after a commit */
 void effects_start(struct actor *a);

@@ -154,12 +154,12 @@ void engine_tell_committed(struct actor *a)
 
 /* ---- letting go ---- */
 
-void engine_gave_up(struct engine *e, const struct id *session_id, const struct err *err)
+void engine_gave_up(struct engine *e, const struct id *session_id, int code)
 {
-    if (err->code == ERR_NOT_FOUND)
+    if (code == ERR_NOT_FOUND)
         return;
     /* Another took it, or what was loaded has grown old: whose it is now, its row says. */
-    if (err->code == ERR_FENCED) {
+    if (code == ERR_FENCED) {
         if (engine_has_peers(e) && !e->closing)
             actor_get(e, id_str(session_id), false);
         return;
