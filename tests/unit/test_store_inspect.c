@@ -140,6 +140,40 @@ static void damage_inside_is_found_by_the_deep_look(void **state)
         assert_true(r.damage[0] != '\0');
 }
 
+static int look_and_write(struct store_tx *tx, void *arg, struct err *err)
+{
+    struct id ws;
+    int *looked = arg;
+    ++*looked;
+    return tx_workspace_ensure(tx, STR("new"), 1, &ws, err);
+}
+
+static int look_only(struct store_tx *tx, void *arg, struct err *err)
+{
+    int64_t *counts = arg;
+    return tx_session_counts(tx, counts, err);
+}
+
+static void a_look_reads_one_snapshot_and_cannot_write(void **state)
+{
+    (void)state;
+    struct err err;
+    int looked = 0;
+    int64_t counts[4] = {-1, -1, -1, -1};
+    assert_int_equal(store_look(dir, look_and_write, &looked, &err), ERR_NOT_FOUND);
+    make_store();
+    assert_int_equal(store_look(dir, look_only, counts, &err), 0);
+    assert_int_equal(counts[0], 0);
+    assert_int_equal(looked, 0);
+    assert_int_equal(store_look(dir, look_and_write, &looked, &err), ERR_READ_ONLY);
+    assert_int_equal(looked, 1);
+    sql("PRAGMA user_version = 1");
+    assert_int_equal(store_look(dir, look_only, counts, &err), ERR_PRECONDITION);
+    assert_non_null(strstr(err.msg, "migrates"));
+    sql("PRAGMA user_version = 999");
+    assert_int_equal(store_look(dir, look_only, counts, &err), ERR_PRECONDITION);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +183,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_newer_schema_is_told_and_not_touched, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_database_of_ours_is_corrupt, setup, teardown),
         cmocka_unit_test_setup_teardown(damage_inside_is_found_by_the_deep_look, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_look_reads_one_snapshot_and_cannot_write, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
