@@ -64,6 +64,7 @@ static void inserted(void *arg, struct db_session *row)
     use_agent(ss);
     caps_read(&w->shadow.caps, row->row.budget_microusd, row->row.limits);
     w->live = true;
+    ss->budget_microusd = row->row.budget_microusd;
 }
 
 /* ---- the order of events ---- */
@@ -250,6 +251,10 @@ static void check_kind(struct session *ss, const struct event *e, const struct j
     case EVENT_SPAN_MODEL_REQUEST_START:
     case EVENT_SPAN_MODEL_REQUEST_END: check_span(ss, e, body); break;
     case EVENT_SESSION_ERROR: check_error(ss, e, body); break;
+    case EVENT_AGENT_THREAD_CONTEXT_COMPACTED:
+        RULE(w->phase == LOG_RUNNING, "compacted inside a request or outside a turn");
+        w->attempts = 0; /* another request than the one that failed */
+        break;
     default: check_status(ss, e, body);
     }
 }
@@ -293,6 +298,7 @@ static void received(void *arg, struct db_session *row, const struct inbox_row *
     struct sim *s = arg;
     struct sent *sent = map_get(&s->sent_by_id, id_str(&in->event.id));
     (void)row;
+    s->changed_us = s->now_us;
     if (sent)
         sent->durable = true;
 }
@@ -343,6 +349,7 @@ static void appended(void *arg, struct db_session *row, const struct session_app
     if (ap->epoch != before->row.epoch)
         sim_fail(s, "session %d: a writer of epoch %" PRId64 " wrote at epoch %" PRId64, ss->index,
                  ap->epoch, before->row.epoch);
+    s->changed_us = s->now_us;
     check_inbox(ss, ap, before);
     for (size_t i = 0; i < ap->nevents && !s->failure[0]; i++)
         check_event(ss, &ap->events[i]);
@@ -350,6 +357,8 @@ static void appended(void *arg, struct db_session *row, const struct session_app
         return;
     if (w->expect != EVENT_NONE)
         sim_fail(s, "session %d: a commit ends before %s", ss->index, event_name(w->expect));
+    SIM_TRACE(s, "   s%d cost %" PRId64 " held %" PRId64 " budget %" PRId64, ss->index,
+              row->row.usage.cost_microusd, row->row.usage.held_microusd, row->row.budget_microusd);
     if (row->row.status != status_of(w))
         sim_fail(s, "session %d: its head says status %d, its log %d", ss->index,
                  (int)row->row.status, (int)status_of(w));
@@ -364,6 +373,10 @@ static void updated(void *arg, struct db_session *row)
     (void)arg;
     read_agent(ss);
     use_agent(ss);
+    /* It may be lowered to what is known to be spent while requests are on their way. */
+    if (ss->budget_microusd > ss->promised_microusd)
+        ss->promised_microusd = ss->budget_microusd;
+    ss->budget_microusd = row->row.budget_microusd;
 }
 
 static void deleted(void *arg, struct db_session *row)
@@ -416,6 +429,8 @@ void check_request(struct node *n, struct session *ss, const struct model_reques
 void check_bill(struct session *ss)
 {
     int64_t budget = ss->row->row.budget_microusd;
+    if (budget > 0 && budget < ss->promised_microusd)
+        budget = ss->promised_microusd;
     if (budget > 0 && ss->billed_microusd > budget)
         sim_fail(ss->sim,
                  "session %d: %" PRId64 " micro-dollars were billed, its budget is %" PRId64,
@@ -545,7 +560,7 @@ static void check_subs(struct node *n)
     list_for_each (it, &n->subs) {
         const struct sub *sub = LIST_ENTRY(it, struct sub, link);
         const struct db_session *row = sub->session->row;
-        if (sub->ended || row->gone || n->sim->knobs.nodes > 1)
+        if (sub->ended || row->gone)
             continue;
         if (sub->next != row->row.last_seq + 1 &&
             !(sub->next == 0 && sub->floor == row->row.last_seq))

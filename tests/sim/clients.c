@@ -66,12 +66,28 @@ static void add_message(struct post *p, struct rng *r)
     struct event e;
     struct buf b;
     struct jw w;
-    char text[64];
+    char text[2000];
     if (p->n == POST_MAX)
         return;
-    snprintf(text, sizeof text, "message %d", p->session->messages++);
+    int n = snprintf(text, sizeof text, "message %d", p->session->messages++);
+    if (rng_chance(r, 1, 6)) {
+        memset(text + n, '.', sizeof text - 1 - (size_t)n);
+        text[rng_between(r, n, (int64_t)sizeof text - 1)] = '\0';
+    }
     begin(p->session->sim, r, &e, &b, &w, EVENT_USER_MESSAGE);
     put_content(&w, text);
+    end(p, &e, &b, &w);
+}
+
+static void add_system(struct post *p, struct rng *r)
+{
+    struct event e;
+    struct buf b;
+    struct jw w;
+    if (p->n == POST_MAX)
+        return;
+    begin(p->session->sim, r, &e, &b, &w, EVENT_SYSTEM_MESSAGE);
+    put_content(&w, "The operator says so.");
     end(p, &e, &b, &w);
 }
 
@@ -311,9 +327,9 @@ static void operate(struct session *ss, struct node *n, struct rng *r)
 {
     struct sim *s = ss->sim;
     struct client_op *c = sim_alloc(s, sizeof *c);
-    int64_t dice = rng_below(r, 10);
+    int64_t dice = rng_below(r, 40);
     *c = (struct client_op){.op = {op_done}, .node = n, .session = ss};
-    c->what = dice == 0 ? DELETES : dice <= 2 ? ARCHIVES : UPDATES;
+    c->what = dice == 0 ? DELETES : dice == 1 ? ARCHIVES : UPDATES;
     struct str ws = id_str(&s->workspace), id = id_str(&ss->id);
     SIM_TRACE(s, "c  s%d asks for %s", ss->index,
               c->what == DELETES    ? "deletion"
@@ -346,6 +362,13 @@ static void on_frame(struct hub_sub *hub, int64_t seq, struct bytes *frame, bool
     struct sim *s = ss->sim;
     if (!boundary(sub->node, AT_FRAME) || sub->ended)
         return;
+    if (!frame) { /* another process's: what there is to see is in the store */
+        if (!ss->row->gone && ss->row->row.last_seq >= (sub->next ? sub->next : sub->floor + 1))
+            sub->next = ss->row->row.last_seq + 1;
+        return;
+    }
+    if (s->knobs.nodes > 1 && seq > 0 && seq < sub->next)
+        return; /* read there already */
     if (seq > 0 && !last) {
         int64_t due = sub->next ? sub->next : seq;
         if (seq != due || (sub->next == 0 && seq > sub->floor + 1))
@@ -389,7 +412,14 @@ void subs_die(struct node *n)
 
 /* ---- what happens next ---- */
 
-static void answer_some(struct session *ss, struct node *n, struct rng *r, bool late, bool all)
+/* Operations are forwarded to the process that has the session. */
+static struct node *owner_node(struct session *ss, struct node *n)
+{
+    struct node *o = owner_of(ss);
+    return o && !o->dead ? o : n;
+}
+
+static bool answer_some(struct session *ss, struct node *n, struct rng *r, bool late, bool all)
 {
     struct watch *w = &ss->watch;
     struct post *p = new_post(ss, n);
@@ -405,19 +435,25 @@ static void answer_some(struct session *ss, struct node *n, struct rng *r, bool 
     }
     if (p->n)
         post(p);
+    return p->n > 0;
 }
 
-void client_answer_all(struct sim *s)
+bool client_answer_all(struct sim *s)
 {
+    bool any = false;
     for (int i = 0; i < s->knobs.sessions; i++) {
         struct session *ss = &s->sessions[i];
         struct node *n = some_node(s);
-        if (!ss->row || ss->row->gone || !n)
+        if (!ss->row || ss->row->gone || ss->row->row.archived_us || !n)
             continue;
-        if (ss->row->row.status == SESSION_RUNNING || ss->row->row.status == SESSION_RESCHEDULING)
-            engine_wake(n->engine, id_str(&ss->id)); /* nobody may own it after a lost lease */
-        answer_some(ss, n, &s->rng, false, true);
+        enum session_status status = ss->row->row.status;
+        if (status == SESSION_RUNNING || status == SESSION_RESCHEDULING || ss->row->ninbox > 0) {
+            engine_wake(n->engine, id_str(&ss->id)); /* its lease was lost */
+            any = true;
+        }
+        any = answer_some(ss, n, &s->rng, false, true) || any;
     }
+    return any;
 }
 
 static void send_some(struct session *ss, struct node *n, struct rng *r, int64_t dice)
@@ -427,6 +463,8 @@ static void send_some(struct session *ss, struct node *n, struct rng *r, int64_t
         add_interrupt(p, r);
     for (int64_t i = rng_chance(r, 1, 5) ? rng_below(r, 4) : 0; i >= 0; i--)
         add_message(p, r);
+    if (rng_chance(r, 1, 12))
+        add_system(p, r);
     if (dice == 3)
         add_interrupt(p, r);
     if (dice == 4) {
@@ -447,7 +485,7 @@ static void wake_again(struct sim *s, void *arg)
 {
     struct session *ss = arg;
     struct node *n = some_node(s);
-    if (n)
+    if (n && s->chaos)
         engine_wake(n->engine, id_str(&ss->id));
 }
 
@@ -495,11 +533,11 @@ void client_act(struct sim *s, int number)
     if (!ss->row)
         client_create(s, ss, &r); /* its creation was lost */
     else if (dice < 45)
-        send_some(ss, n, &r, rng_below(&r, 12));
+        send_some(ss, n, &r, rng_below(&r, 25));
     else if (dice < 70)
         answer_some(ss, n, &r, dice < 50, false);
     else if (dice < 80)
-        operate(ss, n, &r);
+        operate(ss, owner_node(ss, n), &r);
     else if (dice < 90)
         subscribe(ss, n, &r);
     else

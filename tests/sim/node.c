@@ -77,6 +77,7 @@ void node_crash(struct node *n, const char *why)
     if (sim_bug == BUG_EARLY_ACK && rng_chance(&s->rng, 1, 2))
         simdb_lose_last(s->db);
     n->dead = true;
+    peers_died(n);
     s->crashes++;
     /* Some of what waited reached the disk; nobody will hear of it. */
     int64_t lucky = rng_chance(&s->rng, 1, 2) ? rng_below(&s->rng, 4) : 0;
@@ -254,23 +255,31 @@ struct node *node_start(struct sim *s, int index)
     list_init(&n->subs);
     n->rng = rng_of(s->seed, UINT64_C(0x10000) + (uint64_t)n->life * 8 + (uint64_t)index);
     n->skew_us = rng_chance(&n->rng, 1, 4) ? rng_between(&n->rng, -3, 3) * SIM_SECOND : 0;
+    snprintf(n->owner.z, sizeof n->owner.z, "own_%d_%d", index, n->life);
     n->store = (struct store_port){n, port_read, port_write};
     n->config = (struct engine_config){.store = n->store,
                                        .clock = clock_of(n),
                                        .rand = rand_of(n),
                                        .model = model_of(n),
-                                       .sandbox = sandbox_of(n)};
+                                       .sandbox = sandbox_of(n),
+                                       .peers = peers_of(n)};
+    if (rng_of(s->seed, 9).state % 2)
+        n->config.judge_model = STR("sim-judge");
     n->engine = engine_new(&n->config);
     s->nodes[index] = n;
     SIM_TRACE(s, "n%d starts (life %d)", index, n->life);
     engine_start(n->engine, started, n);
+    peers_born(n);
     return n;
 }
 
 struct node *some_node(struct sim *s)
 {
-    for (size_t i = 0; i < COUNT_OF(s->nodes); i++)
-        if (s->nodes[i] && !s->nodes[i]->dead)
-            return s->nodes[i];
+    size_t first = (size_t)rng_below(&s->rng, s->knobs.nodes);
+    for (size_t i = 0; i < COUNT_OF(s->nodes); i++) {
+        struct node *n = s->nodes[(first + i) % COUNT_OF(s->nodes)];
+        if (n && !n->dead)
+            return n;
+    }
     return NULL;
 }

@@ -142,7 +142,11 @@ static struct model_usage bill(struct model_call *c, int64_t output_tokens)
 /* What the provider asks for, whether or not anybody hears the answer. */
 static void charge(struct model_call *c, const struct model_usage *u)
 {
-    c->session->billed_microusd += u->cost_microusd;
+    struct session *ss = c->session;
+    ss->billed_microusd += u->cost_microusd;
+    SIM_TRACE(ss->sim,
+              "   s%d bill %" PRId64 " for %" PRId64 " + %" PRId64 " tokens, %" PRId64 " in all",
+              ss->index, u->cost_microusd, u->input_tokens, u->output_tokens, ss->billed_microusd);
     check_bill(c->session);
 }
 
@@ -219,8 +223,10 @@ static void plan_failure(struct model_call *c)
     struct sim *s = c->session->sim;
     bool outage = s->now_us < s->outage_until_us;
     if (c->input_tokens > c->context_tokens) {
-        c->fails = true;
+        c->fails = true; /* refused at once, which costs nothing */
         c->failure.kind = MODEL_ERR_CONTEXT;
+        c->result.nblocks = 0;
+        c->input_tokens = c->output_tokens = 0;
         return;
     }
     c->fails = outage || (s->chaos && rng_chance(&c->rng, s->knobs.fail_pct, 100));

@@ -108,6 +108,8 @@ struct node {
     struct list timers, calls, subs;
     bool dying_after; /* what it does now is the last thing it does */
     int64_t skew_us;  /* of its clock */
+    struct id owner;
+    int64_t mail_us; /* when the last news for it arrives */
     struct rng rng;
 };
 
@@ -165,6 +167,8 @@ struct session {
     bool hand_alive, hand_starting;
     struct list tools; /* struct tool, all that ever were */
     int64_t billed_microusd;
+    int64_t promised_microusd; /* the highest budget that was lowered: sent under that one */
+    int64_t budget_microusd;
     uint64_t requests; /* that reached the provider */
     int messages;
 };
@@ -212,10 +216,9 @@ struct sim {
     struct session sessions[SIM_SESSIONS];
     struct list sent;
     struct map sent_by_id, event_ids;
-    int64_t disk_full_until_us, outage_until_us;
+    int64_t disk_full_until_us, outage_until_us, changed_us;
     char failure[1024];
     int64_t steps, commits, crashes, requests, tool_runs, actions_done;
-    bool taking_over;
 };
 
 void sim_fail(struct sim *s, const char *fmt, ...) PRINTF(2, 3);
@@ -262,10 +265,18 @@ void hands_forget_node(struct node *n);
 void hand_crash(struct session *ss, const char *why);
 struct tool *find_tool(struct session *ss, struct str id);
 
+/* ---- peers.c ---- */
+struct peer_port peers_of(struct node *n);
+void peers_born(struct node *n);
+void peers_died(struct node *n);
+struct node *owner_of(struct session *ss);
+
 /* ---- clients.c ---- */
 void client_act(struct sim *s, int number);
 void client_create(struct sim *s, struct session *ss, struct rng *r);
-void client_answer_all(struct sim *s);
+/* Everything that waits for a client is answered; sessions that nobody works on are woken, as the
+ * next request would. False: there was nothing to do. */
+bool client_answer_all(struct sim *s);
 void subs_die(struct node *n);
 
 /* ---- check.c ---- */

@@ -151,6 +151,8 @@ int simdb_run(struct simdb *db, struct store_job *job, bool write, bool again, i
         rc = job->fn(&tx, job, err);
         if (rc == 0 && fail && turn == 1)
             rc = err_set(err, fail, "the disk is full");
+        if (rc == 0)
+            *err = (struct err){0};
         if (rc || turn == 0)
             rollback(&tx);
         else
