@@ -134,7 +134,7 @@ static const char *const steps[] = {
      * are what clients see of it. A build is what an environment's content led to, by its hash. */
     "CREATE TABLE skill ("
     " id TEXT NOT NULL UNIQUE, workspace TEXT NOT NULL REFERENCES workspace(id),"
-    " display_name TEXT NOT NULL, latest TEXT NOT NULL,"
+    " name TEXT NOT NULL, display_name TEXT NOT NULL, latest TEXT NOT NULL,"
     " created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL);"
     "CREATE INDEX skill_list ON skill(workspace, created_us, id);"
     "CREATE TABLE skill_version ("
@@ -145,6 +145,12 @@ static const char *const steps[] = {
     "CREATE UNIQUE INDEX skill_version_list ON skill_version(skill, version);"
     "CREATE INDEX skill_version_blob ON skill_version(blob);"
     "ALTER TABLE session_config ADD COLUMN provision TEXT;"
+    /* Contents that a session's provision names: they stay as long as the session does. */
+    "CREATE TABLE session_blob ("
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " blob TEXT NOT NULL REFERENCES blob(name));"
+    "CREATE UNIQUE INDEX session_blob_use ON session_blob(session, blob);"
+    "CREATE INDEX session_blob_name ON session_blob(blob);"
     "CREATE TABLE session_resource ("
     " id TEXT NOT NULL UNIQUE,"
     " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
