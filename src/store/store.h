@@ -177,7 +177,7 @@ int tx_session_list(struct store_tx *tx, struct str ws, const struct session_fil
  * By partial index: costs nothing per idle session. */
 int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, size_t *n,
                       struct err *err) MUST_USE;
-/* The same with what there is to know before one is taken. */
+/* The same with what there is to know before one is taken; none that are terminated. */
 struct session_work {
     struct id id, owner;
     bool inbox;
