@@ -49,6 +49,19 @@ enum {
     LIMIT_FILE_METADATA_DAYS = 30, /* how long an expired file can still be looked at */
     LIMIT_FILE_IDS = 100,          /* of one list request */
 
+    /* Skills (API) */
+    LIMIT_SKILL_NAME = 64,          /* characters */
+    LIMIT_SKILL_DESCRIPTION = 1024, /* characters */
+    LIMIT_SKILL_LABEL = 255,        /* characters of display_name */
+    LIMIT_SKILL = 30 * 1024 * 1024, /* bytes of its files; also of an archive that holds them */
+    LIMIT_SKILL_MD = 256 * 1024,    /* ours: what the read tool gives at once */
+    LIMIT_SKILL_FILES = 1000,       /* ours, as are the next ones */
+    LIMIT_SKILL_ENTRIES = 4000,     /* of an archive: files, folders and what is left out */
+    LIMIT_SKILL_PATH = 512,         /* bytes */
+    LIMIT_SKILL_DEPTH = 16,         /* names in a path */
+    LIMIT_SKILL_RATIO = 250,        /* unpacked bytes for one of the archive, over 1 MB */
+    LIMIT_AGENT_SKILLS = 20,
+
     /* Loop */
     LIMIT_TOOL_ROUNDS = 500, /* per turn */
     LIMIT_COMPACTIONS = 3,   /* in a row, without a word of the model */
