@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/ports.h"
 #include "cli/sweep.h"
+#include "cli/workers.h"
 #include "engine/peers.h"
 
 #include <errno.h>
@@ -39,7 +40,7 @@ struct serve {
     struct api *api;
     struct sweep sweep;
     struct loop_timer deadline;
-    int64_t ready_fd, started_us;
+    int64_t ready_fd, listen_fd, workers, started_us;
     bool locked, waiting, stopping;
     struct err waited;
 };
@@ -248,6 +249,7 @@ static int open_engine(struct serve *s, struct err *err)
 static int open_api(struct serve *s, struct err *err)
 {
     const char *tmp = arena_printf(&s->config.arena, "%s/tmp", s->config.data).ptr;
+    const int listen_fd = (int)s->listen_fd;
     const struct api_config cfg = {
         .loop = s->loop,
         .store = store_port(s->store),
@@ -257,6 +259,7 @@ static int open_api(struct serve *s, struct err *err)
         .models = s->models,
         .host = s->config.host,
         .port = s->config.port,
+        .listen_fd = s->listen_fd >= 0 ? &listen_fd : NULL,
         .tmp_dir = tmp,
         .data_dir = s->config.data,
         .http = s->http,
@@ -337,7 +340,8 @@ static int serve_run(struct serve *s)
     rc = rc ? rc : loop_on_signal(s->loop, SIGINT, on_signal, s);
     if (rc)
         return cli_fail(CLI_SERVER, "serve", "cannot watch for signals");
-    warn_open_address(s);
+    if (s->listen_fd < 0) /* else whoever opened it has said it */
+        warn_open_address(s);
     if (announce(s, &err))
         return cli_fail(CLI_SERVER, "serve", "%s%s", err.msg, remedy(s, &err));
     while (!s->stopping)
@@ -356,6 +360,7 @@ static const char notes[] =
     "Examples:\n"
     "  ostler serve\n"
     "  ostler serve --data ./data --listen 127.0.0.1:0 --log-level debug\n"
+    "  ostler serve --workers 4\n"
     "\n"
     "Exit codes: 0 stopped by a signal, 2 usage, 3 cannot start\n";
 
@@ -371,7 +376,10 @@ static int parse(struct serve *s, int argc, char **argv, int *code)
         {"log-level", 0, OPTION_TEXT, &flags.log_level, "LEVEL", "debug, info, warn or error", 0,
          0},
         {"log-json", 0, OPTION_FLAG, &flags.log_json, NULL, "log lines as JSON", 0, 0},
+        {"workers", 0, OPTION_I64, &s->workers, "N",
+         "that many processes on one data directory and address [1]", 1, WORKERS_MAX},
         {"ready-fd", 0, OPTION_I64, &s->ready_fd, "N", NULL, 3, 1023},
+        {"listen-fd", 0, OPTION_I64, &s->listen_fd, "N", NULL, 3, 1023},
         {.kind = OPTION_END},
     };
     const struct command_spec spec = {
@@ -387,6 +395,8 @@ static int parse(struct serve *s, int argc, char **argv, int *code)
         return -1;
     if (s->ready_fd >= 0 && fcntl((int)s->ready_fd, F_SETFD, FD_CLOEXEC) < 0)
         s->ready_fd = -1;
+    if (s->listen_fd >= 0 && fcntl((int)s->listen_fd, F_SETFD, FD_CLOEXEC) < 0)
+        s->listen_fd = -1;
     if (config_load(&s->config, &flags, &err)) {
         *code = cli_fail(CLI_USAGE, "serve", "%s", err.msg);
         config_fini(&s->config);
@@ -395,14 +405,35 @@ static int parse(struct serve *s, int argc, char **argv, int *code)
     return 0;
 }
 
+static int run_workers(const struct serve *s, int argc, char **argv)
+{
+    const struct workers_config cfg = {
+        .n = (int)s->workers,
+        .host = s->config.host,
+        .port = s->config.port,
+        .ready_fd = (int)s->ready_fd,
+        .argc = argc,
+        .argv = argv,
+    };
+    warn_open_address(s);
+    return workers_run(&cfg);
+}
+
 int cmd_serve(int argc, char **argv)
 {
-    struct serve s = {.ready_fd = -1, .started_us = clock_mono_us()};
+    struct serve s = {.ready_fd = -1, .listen_fd = -1, .workers = 1, .started_us = clock_mono_us()};
     struct err err = {0};
     int code;
     if (parse(&s, argc, argv, &code))
         return code;
     log_setup(s.config.log_level, s.config.log_json);
+    if (s.workers > 1) {
+        code = run_workers(&s, argc, argv);
+        config_fini(&s.config);
+        return code;
+    }
+    if (s.listen_fd >= 0)
+        workers_follow();
     raise_file_limit();
     if (serve_open(&s, &err))
         code = cli_fail(CLI_SERVER, "serve", "%s%s", err.msg, remedy(&s, &err));

@@ -1,10 +1,13 @@
 /* Listening, accepting, closing. */
 #include "http/conn.h"
 
+#include "base/fd.h"
 #include "base/limits.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 enum { BACKLOG = 512, PORT_TEXT = 8 };
 
@@ -178,6 +181,26 @@ int http_server_open(struct loop *l, const struct http_server_config *cfg, struc
         return rc;
     }
     *out = s;
+    return 0;
+}
+
+int http_listen(const char *host, int port, int *ret_fd, struct err *err)
+{
+    const struct http_server_config cfg = {.host = host, .port = port};
+    const int on = 1;
+    struct addrinfo *ai = NULL;
+    int rc = resolve(&cfg, &ai, err);
+    if (rc)
+        return rc;
+    AUTO_FD int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int sys = 0;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
+        bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
+        sys = errno;
+    freeaddrinfo(ai);
+    if (sys)
+        return listen_failed(&cfg, -sys, err);
+    *ret_fd = TAKE_FD(fd);
     return 0;
 }
 

@@ -46,6 +46,8 @@ struct http_server_config {
  * Looks a host name up, so at start only. */
 int http_server_open(struct loop *l, const struct http_server_config *cfg, struct http_server **out,
                      struct err *err) MUST_USE;
+/* A listening socket for `listen_fd`, to be shared by several processes. Fails as the above. */
+int http_listen(const char *host, int port, int *ret_fd, struct err *err) MUST_USE;
 int http_server_port(const struct http_server *s);
 size_t http_server_connections(const struct http_server *s);
 /* Stops accepting, lets running responses finish for grace_ms, then closes the rest. Streams are
