@@ -45,24 +45,27 @@ export class Memory {
     }
 
     // Flat: within a life, behind its warm-up, the fitted line rises by no more than a tenth of the mean or
-    // 4 MiB; and the medians of the lives do not rise by more than that from the first to the last.
-    report(warmupMinutes) {
+    // 4 MiB; and from the first life to the last, each at the same age, another line rises by no more than
+    // that. Lives of the time when all sessions were new (before `settled`) say nothing to the latter, and
+    // two lives make no line.
+    report(warmupMinutes, settled) {
         const allowed = (mean) => Math.max(4096, mean / 10);
-        const lives = this.lives.map(({ samples }) => {
+        const lives = this.lives.map(({ samples, began }) => {
             const warm = samples.filter(([minute]) => minute >= warmupMinutes);
             if (warm.length < ENOUGH) return { minutes: round(samples.at(-1)?.[0] ?? 0), samples: samples.length, fitted: false };
             const { slope, mean } = fit(warm);
             const minutes = warm.at(-1)[0] - warm[0][0];
             return {
                 minutes: round(samples.at(-1)[0]), samples: samples.length, fitted: true, first_kb: samples[0][1], last_kb: samples.at(-1)[1], max_kb: Math.max(...samples.map(([, kb]) => kb)),
-                median_kb: median(warm.map(([, kb]) => kb)), kb_per_minute: round(slope), rise_kb: round(slope * minutes), flat: slope * minutes <= allowed(mean),
+                settled: began >= settled, young_kb: median(warm.slice(0, ENOUGH).map(([, kb]) => kb)), kb_per_minute: round(slope), rise_kb: round(slope * minutes), flat: slope * minutes <= allowed(mean),
             };
         });
         const fitted = lives.filter((life) => life.fitted);
-        const across = fitted.length > 1 ? fit(fitted.map((life, i) => [i, life.median_kb])) : null;
-        const rise = across ? across.slope * (fitted.length - 1) : 0;
+        const comparable = fitted.filter((life) => life.settled);
+        const across = comparable.length > 2 ? fit(comparable.map((life, i) => [i, life.young_kb])) : null;
+        const rise = across ? across.slope * (comparable.length - 1) : 0;
         const flat = fitted.every((life) => life.flat) && (!across || rise <= allowed(across.mean));
-        return { flat, fitted: fitted.length, across_lives_rise_kb: round(rise), lives };
+        return { flat, fitted: fitted.length, compared: across ? comparable.length : 0, across_lives_rise_kb: round(rise), lives };
     }
 }
 

@@ -187,7 +187,7 @@ try {
     console.log(error.stack, server.tail());
     server.abandon();
 }
-const rss = memory.report(WARMUP_MINUTES);
+const rss = memory.report(WARMUP_MINUTES, began + (ends.at - began) / 8);
 const complaints = server.complaints();
 const passed = !failed && driver.violations.length === 0 && complaints.length === 0 && rss.flat;
 const share = (seconds) => Math.round((seconds / ((Date.now() - began) / 1000)) * 1000) / 1000;
@@ -198,5 +198,5 @@ for (const [i, life] of rss.lives.entries()) {
     if (life.fitted) console.log(`life ${i + 1}: ${life.minutes} min, ${life.first_kb} to ${life.last_kb} kB, line rises ${life.kb_per_minute} kB/min, ${life.rise_kb} kB in all${life.flat ? '' : ': NOT FLAT'}`);
 }
 const c = driver.counts;
-console.log(`soak ${passed ? 'passed' : 'FAILED'}: ${c['events acknowledged'] ?? 0} events acknowledged, ${c['events checked'] ?? 0} checked in ${c['sessions deleted'] ?? 0} sessions, ${c.turns ?? 0} turns, ${c['model requests'] ?? 0} model requests, ${c['tool calls'] ?? 0} tool calls, ${kills} kills, ${driver.violations.length} violations, memory ${rss.flat ? 'flat' : 'NOT flat'} (${rss.fitted} lives fitted, ${rss.across_lives_rise_kb} kB from the first to the last), ${Math.round(result.cpu_share * 100)}% of a core (and ${Math.round(result.cpu_share_of_soak * 100)}% for the clients); ${options.out}`);
+console.log(`soak ${passed ? 'passed' : 'FAILED'}: ${c['events acknowledged'] ?? 0} events acknowledged, ${c['events checked'] ?? 0} checked in ${c['sessions deleted'] ?? 0} sessions, ${c.turns ?? 0} turns, ${c['model requests'] ?? 0} model requests, ${c['tool calls'] ?? 0} tool calls, ${kills} kills, ${driver.violations.length} violations, memory ${rss.flat ? 'flat' : 'NOT flat'} (${rss.fitted} lives fitted, ${rss.across_lives_rise_kb} kB from the first to the last of ${rss.compared}), ${Math.round(result.cpu_share * 100)}% of a core (and ${Math.round(result.cpu_share_of_soak * 100)}% for the clients); ${options.out}`);
 process.exit(passed ? 0 : 1);
