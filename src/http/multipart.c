@@ -18,7 +18,8 @@ int multipart_init(struct multipart *m, struct str content_type, const struct mu
     int rc = multipart_boundary(content_type, boundary, &len, err);
     if (rc)
         return rc;
-    *m = (struct multipart){.sink = sink, .arg = arg, .delimiter_len = 4 + len};
+    *m = (struct multipart){
+        .sink = sink, .arg = arg, .delimiter_len = 4 + len, .parts_max = MULTIPART_PARTS_MAX};
     memcpy(m->delimiter, "\r\n--", 4);
     memcpy(m->delimiter + 4, boundary, len);
     m->matched = 2; /* the first one needs no line end before it */
@@ -65,7 +66,7 @@ static int boundary(struct multipart *m, struct str *in, struct err *err)
     }
     if (first != '\r' || c != '\n')
         return broken(err, "a boundary is followed by something else than a line end");
-    if (++m->parts > MULTIPART_PARTS_MAX)
+    if (++m->parts > m->parts_max)
         return broken(err, "it has too many parts");
     m->state = MULTIPART_HEAD;
     m->matched = 2; /* the boundary's line end begins the blank line of an empty head */

@@ -15,7 +15,7 @@ enum {
     MULTIPART_BOUNDARY_MAX = 70, /* RFC 2046 */
     MULTIPART_HEAD_MAX = 8 * 1024,
     MULTIPART_HEAD_LINES = 16,
-    MULTIPART_PARTS_MAX = 64,
+    MULTIPART_PARTS_MAX = 64, /* unless the owner says otherwise: parts_max */
     MULTIPART_DELIMITER_MAX = 4 + MULTIPART_BOUNDARY_MAX, /* CR LF - - boundary */
 };
 
@@ -51,8 +51,9 @@ struct multipart {
     size_t matched; /* bytes of what is awaited that have come */
     char tail;      /* MULTIPART_BOUNDARY: the first of its two bytes */
     unsigned parts;
-    struct buf head; /* of the part that begins */
-    struct buf text; /* its decoded name, filename and type */
+    unsigned parts_max; /* the owner may change it before the first feed */
+    struct buf head;    /* of the part that begins */
+    struct buf text;    /* its decoded name, filename and type */
 };
 
 /* `content_type` is the request's header. INVALID at "content-type" when it is not

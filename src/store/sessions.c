@@ -16,9 +16,9 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
         " status, inbox, epoch, last_seq, last_processed_us, has_sandbox, created_us, updated_us,"
         " archived_us, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,"
         " cache_write_1h_tokens, cost_microusd, active_us, running_since_us, model_requests,"
-        " stop_reason, turns, held_microusd, budget_microusd, owner) VALUES (?1, ?2, ?3, ?4, ?5,"
-        " ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,"
-        " ?24, ?25, ?26, ?27, ?28) RETURNING key";
+        " stop_reason, turns, held_microusd, budget_microusd, owner, web_searches)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,"
+        " ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29) RETURNING key";
     const struct session_usage *u = &r->usage;
     return db_number(
         tx->db, sql,
@@ -32,7 +32,7 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
                 db_i64(u->cache_write_1h_tokens), db_i64(u->cost_microusd), db_i64(u->active_us),
                 db_i64(u->running_since_us), db_i64(u->model_requests), db_text(r->stop_reason),
                 db_i64(u->turns), db_i64(u->held_microusd), db_i64(r->budget_microusd),
-                db_text(id_str(&r->owner))),
+                db_text(id_str(&r->owner)), db_i64(u->web_searches)),
         0, key, err);
 }
 
@@ -117,6 +117,8 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     int64_t changes = 0;
     int rc = tx_file_delete_scope(tx, key, err);
     if (rc == 0)
+        rc = tx_session_blobs_release(tx, key, err);
+    if (rc == 0)
         rc = db_exec(tx->db, sql, DB_ARGS(db_i64(key)), &changes, err);
     if (rc == 0 && changes == 0)
         return err_set(err, ERR_NOT_FOUND, "the session does not exist any more");
@@ -132,7 +134,7 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     " s.active_us, s.running_since_us, s.model_requests, s.last_seq, s.last_processed_us,"         \
     " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent,"               \
     " c.environment, s.turns, s.held_microusd, s.budget_microusd, s.owner, c.limits,"              \
-    " c.provision"
+    " c.provision, s.web_searches"
 
 static struct str copy(struct arena *a, const struct db_rows *r, int col)
 {
@@ -189,6 +191,7 @@ static int read_session(const struct db_rows *r, struct arena *a, struct session
     out->owner = id_from(db_col_str(r, 33));
     out->limits = copy(a, r, 34);
     out->provision = copy(a, r, 35);
+    out->usage.web_searches = db_col_i64(r, 36);
     return tx_arena_ok(a, err);
 }
 

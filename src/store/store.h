@@ -313,6 +313,55 @@ int tx_blob_forget(struct store_tx *tx, const struct blob_row *row, bool *gone,
                    struct err *err) MUST_USE;
 int tx_blob_known(struct store_tx *tx, struct str name, bool *known, struct err *err) MUST_USE;
 
+/* ---- skills ---- */
+#define SKILL_PREFIX "skill"
+#define SKILL_VERSION_PREFIX "skillver"
+#define SKILL_LATEST "latest"
+
+struct skill_row {
+    struct id id;
+    struct str name;           /* of every version; also of its folder */
+    struct str display_name;   /* absent: none was given */
+    struct id latest_id;       /* of the newest version; empty: there is none */
+    struct str latest_version; /* the same by its number; absent: none */
+    int64_t created_us, updated_us;
+};
+/* Without a version. */
+int tx_skill_insert(struct store_tx *tx, struct str ws, const struct skill_row *row,
+                    struct err *err) MUST_USE;
+int tx_skill_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
+                 struct skill_row *out, struct err *err) MUST_USE;
+int tx_skill_list(struct store_tx *tx, struct str ws, const struct page *page, struct arena *a,
+                  struct skill_row **out, size_t *n, bool *more, struct err *err) MUST_USE;
+/* INVALID while it has versions. */
+int tx_skill_delete(struct store_tx *tx, struct str ws, struct str id, struct err *err) MUST_USE;
+
+struct skill_version_row {
+    struct id id, skill_id;
+    struct str version; /* digits: microseconds, increasing within a skill */
+    struct str name, description, directory;
+    struct str blob; /* a tar (skill_pack.h) */
+    int64_t created_us;
+};
+/* Sets row->version; it becomes the skill's latest. The blob is counted, and must be durable (see
+ * blob_upload_settle()). */
+int tx_skill_version_insert(struct store_tx *tx, struct skill_version_row *row, int64_t size_bytes,
+                            struct arena *a, struct err *err) MUST_USE;
+/* `which`: a version's id, its number, or SKILL_LATEST. */
+int tx_skill_version_get(struct store_tx *tx, struct str ws, struct str skill, struct str which,
+                         struct arena *a, struct skill_version_row *out, struct err *err) MUST_USE;
+/* Newest first. `below`: the number of the last one seen; absent: from the start. */
+int tx_skill_version_list(struct store_tx *tx, struct str ws, struct str skill, struct str below,
+                          int64_t limit, struct arena *a, struct skill_version_row **out, size_t *n,
+                          bool *more, struct err *err) MUST_USE;
+int tx_skill_version_delete(struct store_tx *tx, const struct skill_version_row *row,
+                            int64_t now_us, struct err *err) MUST_USE;
+
+/* A content that the session's provision names stays until the session is deleted, whatever becomes
+ * of the file or skill it came from. Twice is fine. The blob must be known. */
+int tx_session_blob_add(struct store_tx *tx, int64_t session_key, struct str blob,
+                        struct err *err) MUST_USE;
+
 /* ---- small durable values of the server itself ---- */
 int tx_meta_get(struct store_tx *tx, const char *key, struct arena *a, struct str *out,
                 struct err *err) MUST_USE; /* absent view when unset */

@@ -32,6 +32,8 @@ int tx_arena_ok(const struct arena *a, struct err *err) MUST_USE;
 
 /* files.c: the files that a session made, before the session itself. */
 int tx_file_delete_scope(struct store_tx *tx, int64_t session_key, struct err *err) MUST_USE;
+/* skills.c: the contents it was given, likewise. */
+int tx_session_blobs_release(struct store_tx *tx, int64_t session_key, struct err *err) MUST_USE;
 
 /* ---- keyset paging on (created_us, id) ---- */
 

@@ -1,0 +1,279 @@
+/* Skills and their versions; the contents that a session was given. */
+#include "store/tx.h"
+
+static int no_skill(struct str id, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "no skill '" STR_FMT "'", STR_ARG(str_take(id, ID_MAX)));
+}
+
+static int no_version(struct str id, struct str which, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "skill '" STR_FMT "' has no version '" STR_FMT "'",
+                   STR_ARG(str_take(id, ID_MAX)), STR_ARG(str_utf8_take(which, ID_MAX)));
+}
+
+/* ---- skills ---- */
+
+int tx_skill_insert(struct store_tx *tx, struct str ws, const struct skill_row *row,
+                    struct err *err)
+{
+    static const char sql[] =
+        "INSERT INTO skill(id, workspace, name, display_name, latest, created_us, updated_us)"
+        " VALUES (?1, ?2, ?3, ?4, '', ?5, ?6)";
+    struct str shown = str_some(row->display_name) ? row->display_name : STR("");
+    int rc = db_exec(tx->db, sql,
+                     DB_ARGS(db_text(id_str(&row->id)), db_text(ws), db_text(row->name),
+                             db_text(shown), db_i64(row->created_us), db_i64(row->updated_us)),
+                     NULL, err);
+    if (rc == ERR_EXISTS)
+        return err_set(err, ERR_EXISTS, "skill '%s' exists already", row->id.z);
+    return rc;
+}
+
+#define SKILL_SELECT                                                                               \
+    "SELECT s.id, s.name, s.display_name, s.created_us, s.updated_us, v.id, v.version"             \
+    " FROM skill s LEFT JOIN skill_version v ON v.id = s.latest"
+
+static void read_skill(const struct db_rows *r, struct arena *a, struct skill_row *out)
+{
+    struct str shown = db_col_str(r, 2), latest = db_col_str(r, 5), version = db_col_str(r, 6);
+    out->id = id_from(db_col_str(r, 0));
+    out->name = arena_str(a, db_col_str(r, 1));
+    out->display_name = shown.len ? arena_str(a, shown) : STR_NONE;
+    out->created_us = db_col_i64(r, 3);
+    out->updated_us = db_col_i64(r, 4);
+    if (str_some(latest))
+        out->latest_id = id_from(latest);
+    out->latest_version = str_some(version) ? arena_str(a, version) : STR_NONE;
+}
+
+int tx_skill_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
+                 struct skill_row *out, struct err *err)
+{
+    static const char sql[] = SKILL_SELECT " WHERE s.id = ?1 AND s.workspace = ?2";
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_text(id), db_text(ws)), &rows, &row, err);
+    if (rc)
+        return rc;
+    if (!row)
+        return no_skill(id, err);
+    struct skill_row skill = {0};
+    read_skill(&rows, a, &skill);
+    rc = tx_arena_ok(a, err);
+    if (rc == 0)
+        *out = skill;
+    return rc;
+}
+
+int tx_skill_list(struct store_tx *tx, struct str ws, const struct page *page, struct arena *a,
+                  struct skill_row **out, size_t *n, bool *more, struct err *err)
+{
+#define SKILL_PAGE SKILL_SELECT " WHERE s.workspace = ?1 AND " WINDOW_SQL("s.", "2", "3", "4", "5")
+    static const char asc[] = SKILL_PAGE WINDOW_ASC("s.") " LIMIT ?6";
+    static const char desc[] = SKILL_PAGE WINDOW_DESC("s.") " LIMIT ?6";
+#undef SKILL_PAGE
+    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct skill_row)};
+    AUTO_ROWS struct db_rows rows = {0};
+    struct window w;
+    bool row = false;
+    int rc = window_init(&w, page, &(struct range){0}, err);
+    if (rc)
+        return rc;
+    rc = db_first(tx->db, w.desc ? desc : asc,
+                  DB_ARGS(db_text(ws), WINDOW_ARGS(&w), db_i64(w.limit + 1)), &rows, &row, err);
+    while (rc == 0 && row && list.n < (size_t)w.limit) {
+        read_skill(&rows, a, row_list_push(&list));
+        rc = db_next(&rows, &row, err);
+    }
+    if (rc)
+        return rc;
+    if (page->backward)
+        row_list_reverse(&list);
+    rc = row_list_take(&list, a, (void **)out, n, err);
+    if (rc == 0)
+        *more = row;
+    return rc;
+}
+
+int tx_skill_delete(struct store_tx *tx, struct str ws, struct str id, struct err *err)
+{
+    static const char used[] = "SELECT 1 FROM skill_version v JOIN skill s ON s.id = v.skill"
+                               " WHERE s.id = ?1 AND s.workspace = ?2 LIMIT 1";
+    static const char sql[] = "DELETE FROM skill WHERE id = ?1 AND workspace = ?2";
+    int64_t versions = 0, changes = 0;
+    int rc = db_number(tx->db, used, DB_ARGS(db_text(id), db_text(ws)), 0, &versions, err);
+    if (rc)
+        return rc;
+    if (versions)
+        return err_set(err, ERR_INVALID, "Cannot delete skill with existing versions");
+    rc = db_exec(tx->db, sql, DB_ARGS(db_text(id), db_text(ws)), &changes, err);
+    return rc == 0 && changes == 0 ? no_skill(id, err) : rc;
+}
+
+/* ---- versions ---- */
+
+/* The newest version there is becomes the latest one. */
+static int renew_latest(struct store_tx *tx, struct str skill, int64_t now_us, struct err *err)
+{
+    static const char sql[] =
+        "UPDATE skill SET updated_us = ?2, latest = coalesce((SELECT v.id FROM skill_version v"
+        " WHERE v.skill = ?1 ORDER BY v.version DESC LIMIT 1), '') WHERE id = ?1";
+    return db_exec(tx->db, sql, DB_ARGS(db_text(skill), db_i64(now_us)), NULL, err);
+}
+
+/* A version is called by its time in microseconds. Two of one skill never have the same, also when
+ * the clock went back; what was deleted may give its name to a later one only then. */
+static int next_version(struct store_tx *tx, const struct skill_version_row *row, int64_t *out,
+                        struct err *err)
+{
+    static const char sql[] = "SELECT version FROM skill_version WHERE skill = ?1"
+                              " ORDER BY version DESC LIMIT 1";
+    AUTO_ROWS struct db_rows rows = {0};
+    bool found = false;
+    int64_t newest = 0;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_text(id_str(&row->skill_id))), &rows, &found, err);
+    if (rc)
+        return rc;
+    if (found && !str_i64(db_col_str(&rows, 0), &newest))
+        return err_set(err, ERR_CORRUPT, "skill '%s' has a version that cannot be read",
+                       row->skill_id.z);
+    *out = row->created_us > newest ? row->created_us : newest + 1;
+    return 0;
+}
+
+int tx_skill_version_insert(struct store_tx *tx, struct skill_version_row *row, int64_t size_bytes,
+                            struct arena *a, struct err *err)
+{
+    static const char use[] =
+        "INSERT INTO blob(name, size_bytes, refs, changes) VALUES (?1, ?2, 1, 1)"
+        " ON CONFLICT (name) DO UPDATE SET refs = blob.refs + 1, changes = blob.changes + 1";
+    static const char sql[] =
+        "INSERT INTO skill_version(id, skill, version, name, description, directory, blob,"
+        " created_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    int64_t number = 0;
+    int rc = next_version(tx, row, &number, err);
+    if (rc)
+        return rc;
+    row->version = arena_printf(a, "%016lld", (long long)number);
+    rc = tx_arena_ok(a, err);
+    if (rc == 0)
+        rc = db_exec(tx->db, use, DB_ARGS(db_text(row->blob), db_i64(size_bytes)), NULL, err);
+    if (rc == 0)
+        rc = db_exec(tx->db, sql,
+                     DB_ARGS(db_text(id_str(&row->id)), db_text(id_str(&row->skill_id)),
+                             db_text(row->version), db_text(row->name), db_text(row->description),
+                             db_text(row->directory), db_text(row->blob), db_i64(row->created_us)),
+                     NULL, err);
+    return rc ? rc : renew_latest(tx, id_str(&row->skill_id), row->created_us, err);
+}
+
+#define VERSION_SELECT                                                                             \
+    "SELECT v.id, v.skill, v.version, v.name, v.description, v.directory, v.blob, v.created_us"    \
+    " FROM skill_version v JOIN skill s ON s.id = v.skill"
+
+static void read_version(const struct db_rows *r, struct arena *a, struct skill_version_row *out)
+{
+    out->id = id_from(db_col_str(r, 0));
+    out->skill_id = id_from(db_col_str(r, 1));
+    out->version = arena_str(a, db_col_str(r, 2));
+    out->name = arena_str(a, db_col_str(r, 3));
+    out->description = arena_str(a, db_col_str(r, 4));
+    out->directory = arena_str(a, db_col_str(r, 5));
+    out->blob = arena_str(a, db_col_str(r, 6));
+    out->created_us = db_col_i64(r, 7);
+}
+
+int tx_skill_version_get(struct store_tx *tx, struct str ws, struct str skill, struct str which,
+                         struct arena *a, struct skill_version_row *out, struct err *err)
+{
+    static const char by_id[] =
+        VERSION_SELECT " WHERE v.skill = ?1 AND s.workspace = ?2 AND v.id = ?3";
+    static const char by_number[] =
+        VERSION_SELECT " WHERE v.skill = ?1 AND s.workspace = ?2 AND v.version = ?3";
+    static const char latest[] =
+        VERSION_SELECT " WHERE v.skill = ?1 AND s.workspace = ?2 AND v.id = s.latest AND ?3 <> ''";
+    const char *sql = str_eqz(which, SKILL_LATEST)            ? latest
+                      : id_valid(which, SKILL_VERSION_PREFIX) ? by_id
+                                                              : by_number;
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_text(skill), db_text(ws), db_text(which)), &rows,
+                      &row, err);
+    if (rc)
+        return rc;
+    if (!row)
+        return no_version(skill, which, err);
+    struct skill_version_row version = {0};
+    read_version(&rows, a, &version);
+    rc = tx_arena_ok(a, err);
+    if (rc == 0)
+        *out = version;
+    return rc;
+}
+
+int tx_skill_version_list(struct store_tx *tx, struct str ws, struct str skill, struct str below,
+                          int64_t limit, struct arena *a, struct skill_version_row **out, size_t *n,
+                          bool *more, struct err *err)
+{
+    /* '~' sorts behind every digit. */
+    static const char sql[] =
+        VERSION_SELECT " WHERE v.skill = ?1 AND s.workspace = ?2 AND v.version < ?3"
+                       " ORDER BY v.version DESC LIMIT ?4";
+    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct skill_version_row)};
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    if (limit < 1 || limit > PAGE_ROWS_MAX)
+        return err_at(err, ERR_INVALID, "limit", "limit must be from 1 to %d", PAGE_ROWS_MAX);
+    int rc = db_first(tx->db, sql,
+                      DB_ARGS(db_text(skill), db_text(ws),
+                              db_text(str_some(below) ? below : STR("~")), db_i64(limit + 1)),
+                      &rows, &row, err);
+    while (rc == 0 && row && list.n < (size_t)limit) {
+        read_version(&rows, a, row_list_push(&list));
+        rc = db_next(&rows, &row, err);
+    }
+    if (rc)
+        return rc;
+    rc = row_list_take(&list, a, (void **)out, n, err);
+    if (rc == 0)
+        *more = row;
+    return rc;
+}
+
+int tx_skill_version_delete(struct store_tx *tx, const struct skill_version_row *row,
+                            int64_t now_us, struct err *err)
+{
+    static const char sql[] = "DELETE FROM skill_version WHERE id = ?1";
+    static const char release[] =
+        "UPDATE blob SET refs = refs - 1, changes = changes + 1 WHERE name = ?1";
+    int64_t changes = 0;
+    int rc = db_exec(tx->db, sql, DB_ARGS(db_text(id_str(&row->id))), &changes, err);
+    if (rc == 0 && changes == 0)
+        return no_version(id_str(&row->skill_id), id_str(&row->id), err);
+    if (rc == 0)
+        rc = db_exec(tx->db, release, DB_ARGS(db_text(row->blob)), NULL, err);
+    return rc ? rc : renew_latest(tx, id_str(&row->skill_id), now_us, err);
+}
+
+/* ---- contents of a session ---- */
+
+int tx_session_blob_add(struct store_tx *tx, int64_t session_key, struct str blob, struct err *err)
+{
+    static const char add[] = "INSERT INTO session_blob(session, blob) VALUES (?1, ?2)"
+                              " ON CONFLICT (session, blob) DO NOTHING";
+    static const char use[] =
+        "UPDATE blob SET refs = refs + 1, changes = changes + 1 WHERE name = ?1";
+    int64_t changes = 0;
+    int rc = db_exec(tx->db, add, DB_ARGS(db_i64(session_key), db_text(blob)), &changes, err);
+    return rc || changes == 0 ? rc : db_exec(tx->db, use, DB_ARGS(db_text(blob)), NULL, err);
+}
+
+int tx_session_blobs_release(struct store_tx *tx, int64_t session_key, struct err *err)
+{
+    static const char unuse[] = "UPDATE blob SET refs = refs - 1, changes = changes + 1"
+                                " WHERE name IN (SELECT blob FROM session_blob WHERE session = ?1)";
+    static const char sql[] = "DELETE FROM session_blob WHERE session = ?1";
+    int rc = db_exec(tx->db, unuse, DB_ARGS(db_i64(session_key)), NULL, err);
+    return rc ? rc : db_exec(tx->db, sql, DB_ARGS(db_i64(session_key)), NULL, err);
+}
