@@ -70,6 +70,11 @@ void simdb_free(struct simdb *db)
     mem_free(db);
 }
 
+void simdb_workspace(struct simdb *db, struct id ws)
+{
+    db->workspace = ws;
+}
+
 struct simdb_rules *simdb_rules(struct simdb *db)
 {
     return &db->rules;
@@ -398,7 +403,7 @@ int tx_session_work(struct store_tx *tx, struct arena *a, struct session_work **
     size_t found = 0;
     for (size_t i = 0; work && i < tx->db->nsessions; i++) {
         const struct db_session *s = tx->db->sessions[i];
-        if (active(s))
+        if (active(s) && s->row.status != SESSION_TERMINATED)
             work[found++] = (struct session_work){s->row.id, s->row.owner, s->waiting > 0};
     }
     *out = work;

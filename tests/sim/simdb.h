@@ -39,6 +39,7 @@ void simdb_free(struct simdb *db);
  * connection. `fail`: the commit fails with this code. */
 int simdb_run(struct simdb *db, struct store_job *job, bool write, bool again, int fail,
               struct err *err);
+void simdb_workspace(struct simdb *db, struct id ws); /* the one there is */
 struct db_session *simdb_find(struct simdb *db, struct str id);
 
 /* Rules that a planted bug leaves out. */

@@ -1,0 +1,3 @@
+#include "sim_twin.h"
+
+const struct twin twin_real = TWIN_TABLE;
