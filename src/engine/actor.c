@@ -403,9 +403,6 @@ static void rest(struct actor *a)
     struct engine *e = a->engine;
     if (a->row.has_sandbox)
         e->cfg.sandbox.idle(e->cfg.sandbox.self, id_str(&a->session_id));
-    /* Accepted just before the archive: it stays queued, and is no work to look for. */
-    if (turn_phase(&a->turn) == TURN_DEAD && !list_empty(&a->inbox))
-        engine_gave_up(e, &a->session_id, ERR_INVALID);
     actor_free(a);
 }
 
