@@ -30,8 +30,10 @@ enum tool_id {
 enum policy { POLICY_ALLOW, POLICY_ASK, POLICY_AUTO };
 
 struct tool_policy {
-    bool offered; /* enabled, and this server can run it */
+    bool enabled;
+    bool offered; /* and this server can run it */
     enum policy policy;
+    const struct json *config; /* the tool's own entry in the toolset's configs, or NULL */
 };
 
 struct agent {
@@ -39,15 +41,27 @@ struct agent {
     struct tool_policy tools[TOOL_COUNT];
     const struct json *custom[LIMIT_TOOLS]; /* custom tool definitions */
     size_t ncustom;
+    const struct json *skills; /* of the session's provision; NULL: none */
 };
 
 const char *tool_name(enum tool_id t);
 /* TOOL_COUNT when no built-in tool has that name. */
 enum tool_id tool_of(struct str name);
+bool tool_is_sandboxed(struct str name); /* false also for what is no built-in tool */
 
-/* PARSE only when the snapshot is not a JSON object. */
+/* PARSE only when the snapshot is not a JSON object. The tools that run in no sandbox are not
+ * offered. */
 int agent_read(struct arena *a, struct str snapshot, struct agent *out, struct err *err) MUST_USE;
+/* The server can run web_fetch and web_search: they are offered where they are enabled. */
+void agent_offer_web(struct agent *ag);
 const struct json *agent_custom_tool(const struct agent *ag, struct str name); /* NULL: none */
+/* What the session's sandbox is made with (session_row.provision, or absent): its skills are told to
+ * the model. PARSE when it is no JSON. */
+int agent_provide(struct arena *a, struct str provision, struct agent *ag,
+                  struct err *err) MUST_USE;
+bool agent_has_skills(const struct agent *ag); /* and can read them */
+/* Their names, paths and descriptions, as text of the system prompt. */
+void agent_write_skills(const struct agent *ag, struct buf *out);
 
 /* The system prompt as the JSON array of text blocks, its cache breakpoint on the last block. */
 void agent_write_system(const struct agent *ag, struct buf *out);

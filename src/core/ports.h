@@ -204,6 +204,31 @@ struct sandbox_port {
     void (*destroy)(void *self, struct str session_id, bool wipe);
 };
 
+/* ---- the tools that run on the server itself ---- */
+
+struct web_call {
+    struct str tool_use_id;
+    struct str name;   /* web_fetch, web_search */
+    struct str input;  /* JSON object, raw */
+    struct str config; /* the tool's own entry in the toolset's configs, or absent */
+    /* web_fetch: whether the agent's url_sources let it fetch this URL, given in the canonical
+     * form. To be asked before `run` returns only. */
+    bool (*url_known)(void *arg, struct str url, struct str host);
+    void *arg;
+};
+
+/* All zero: there are no such tools. They change nothing anywhere, so a call that was under way
+ * when the server died is simply run again. */
+struct web_port {
+    void *self;
+    void (*run)(void *self, const struct web_call *call,
+                void (*done)(void *arg, const struct tool_outcome *outcome), void *arg);
+    /* Ends a running call soon; its `done` still comes (is_error). Unknown ids are ignored. */
+    void (*cancel)(void *self, struct str tool_use_id);
+    /* `found`, as it stands in a text, is this URL, which is canonical. */
+    bool (*same_url)(void *self, struct str url, struct str found);
+};
+
 /* ---- other server processes on the same database ---- */
 
 /* A session belongs to the process that took it last (session_row.owner) for as long as that one

@@ -97,6 +97,16 @@ static bool answer_call(struct turn *t, struct str id)
     return true;
 }
 
+static bool fold_result(struct turn *t, const struct json *body)
+{
+    struct str id = json_get_str(body, "tool_use_id");
+    if (!answer_call(t, id))
+        return false;
+    bool search = tool_of(turn_find_call(t, id)->name) == TOOL_WEB_SEARCH;
+    t->usage.web_searches += search && !json_is_true(json_get(body, "is_error"));
+    return true;
+}
+
 static void fold_confirmation(struct turn *t, const struct json *body)
 {
     struct turn_call *c = turn_find_call(t, json_get_str(body, "tool_use_id"));
@@ -209,9 +219,7 @@ static int fold_body(struct turn *t, const struct event *e, bool *for_model, str
         return add_call(t, e, body, ask ? CALL_ASK : CALL_READY, err);
     }
     case EVENT_AGENT_CUSTOM_TOOL_USE: return add_call(t, e, body, CALL_CLIENT, err);
-    case EVENT_AGENT_TOOL_RESULT:
-        *for_model = answer_call(t, json_get_str(body, "tool_use_id"));
-        return 0;
+    case EVENT_AGENT_TOOL_RESULT: *for_model = fold_result(t, body); return 0;
     case EVENT_USER_CUSTOM_TOOL_RESULT:
         *for_model = answer_call(t, json_get_str(body, "custom_tool_use_id"));
         return 0;

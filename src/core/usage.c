@@ -80,8 +80,8 @@ void usage_write(struct jw *w, const struct session_usage *u, int64_t now_us)
     usage_seconds_write(w, usage_active_seconds(u, now_us));
     jw_key(w, "server_tool_use");
     jw_obj(w);
-    jw_ki64(w, "web_search_requests", 0);
-    jw_ki64(w, "web_fetch_requests", 0);
+    jw_ki64(w, "web_search_requests", u->web_searches);
+    jw_ki64(w, "web_fetch_requests", 0); /* always, in the published API too */
     jw_obj_end(w);
     jw_obj_end(w);
 }

@@ -16,6 +16,7 @@ struct session_usage {
     /* Reservations of requests whose end nobody saw (the process died): they may have been billed,
      * so they count against a budget, but they are no known cost. */
     int64_t held_microusd;
+    int64_t web_searches; /* that were answered */
 };
 
 void usage_add(struct session_usage *u, const struct model_usage *m);

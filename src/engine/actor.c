@@ -119,11 +119,19 @@ void actor_learn_facts(struct actor *a)
     a->turn.judge_microusd = judge_reserve(a);
 }
 
+int actor_read_agent(struct actor *a, struct str snapshot, struct agent *out, struct err *err)
+{
+    int rc = agent_read(&a->row_arena, snapshot, out, err);
+    if (rc == 0 && a->engine->cfg.web.run)
+        agent_offer_web(out);
+    return rc;
+}
+
 static int receive_session(struct actor *a, struct err *err)
 {
     struct load *l = &a->load;
     a->row = l->row;
-    int rc = agent_read(&a->row_arena, a->row.agent, &a->agent, err);
+    int rc = actor_read_agent(a, a->row.agent, &a->agent, err);
     if (rc)
         return rc;
     turn_init(&a->turn, &a->agent, a->session_id, a->row.thread_id);

@@ -132,6 +132,9 @@ bool actor_retry(struct actor *a, const struct err *err, void (*again)(void *arg
 /* The session cannot be worked on: answers its operations with `err` and lets go of it. */
 void actor_give_up(struct actor *a, const struct err *err);
 
+/* A snapshot that lives in the row's arena, with the tools that this server can run. */
+int actor_read_agent(struct actor *a, struct str snapshot, struct agent *out,
+                     struct err *err) MUST_USE;
 /* What is known of the agent's model: after loading, and when the agent changes. */
 void actor_learn_facts(struct actor *a);
 

@@ -91,7 +91,7 @@ static bool wants_first_sandbox(const struct actor *a)
     if (a->row.has_sandbox || turn_phase(&a->turn) != TURN_TOOLS)
         return false;
     for (size_t i = 0; i < a->turn.ncalls; i++)
-        if (a->turn.calls[i].state == CALL_READY)
+        if (a->turn.calls[i].state == CALL_READY && tool_is_sandboxed(a->turn.calls[i].name))
             return true;
     return false;
 }

@@ -2,6 +2,7 @@
 #include "engine/actor.h"
 
 #include "base/log.h"
+#include "core/web_rules.h"
 
 #include <stdio.h>
 
@@ -163,6 +164,7 @@ struct tool_run {
     struct list link;
     struct engine *engine;
     struct id session_id, tool_use_id;
+    bool web;    /* it runs on the server: nothing is kept of it anywhere */
     bool closed; /* the log says that the call was interrupted: nobody waits for its result */
 };
 
@@ -198,7 +200,7 @@ static void on_tool_done(void *arg, const struct tool_outcome *o)
         count_failure(run, o->failure_reason);
     /* Of a session that was given up the log still holds the call open: whoever takes it up asks
      * the hand for the result, which must be there then. */
-    if (!a && run->closed && !e->closing)
+    if (!a && run->closed && !run->web && !e->closing)
         e->cfg.sandbox.ack(e->cfg.sandbox.self, id_str(&run->session_id),
                            id_str(&run->tool_use_id));
     if (a && !e->closing) {
@@ -217,6 +219,43 @@ void effects_free_runs(struct engine *e)
     struct list *it;
     while ((it = list_pop(&e->runs)))
         mem_free(LIST_ENTRY(it, struct tool_run, link));
+}
+
+struct asked_url {
+    const struct actor *actor;
+    struct str url;
+};
+
+static bool is_asked_url(void *arg, struct str found)
+{
+    const struct asked_url *asked = arg;
+    const struct web_port *web = &asked->actor->engine->cfg.web;
+    return web->same_url(web->self, asked->url, found);
+}
+
+static bool url_known(void *arg, struct str url, struct str host)
+{
+    struct actor *a = arg;
+    struct asked_url asked = {.actor = a, .url = url};
+    const struct web_url wanted = {.host = host, .same = is_asked_url, .arg = &asked};
+    return web_url_known(&a->agent, &a->turn.prompt, &wanted);
+}
+
+/* After a crash simply once more: it has no effect anywhere. */
+static void run_web(struct actor *a, const struct turn_call *c, struct tool_run *run)
+{
+    const struct web_port *web = &a->engine->cfg.web;
+    const struct json *config = a->agent.tools[tool_of(c->name)].config;
+    const struct web_call call = {
+        .tool_use_id = id_str(&c->id),
+        .name = c->name,
+        .input = c->input,
+        .config = config ? config->raw : STR_NONE,
+        .url_known = url_known,
+        .arg = a,
+    };
+    run->web = true;
+    web->run(web->self, &call, on_tool_done, run);
 }
 
 static void run_call(struct actor *a, struct turn_call *c)
@@ -239,6 +278,10 @@ static void run_call(struct actor *a, struct turn_call *c)
         .sandbox_existed = c->recovered ? a->sandbox_at_load : a->row.has_sandbox,
     };
     e->stats.tool_calls += !c->recovered;
+    if (e->cfg.web.run && !tool_is_sandboxed(c->name)) {
+        run_web(a, c, run);
+        return;
+    }
     e->cfg.sandbox.run(e->cfg.sandbox.self, &call, on_tool_done, run);
 }
 
@@ -273,6 +316,10 @@ static void cancel_call(struct actor *a, const struct id *id)
     struct tool_run *run = find_run(e, id_str(id));
     if (run)
         run->closed = true;
+    if (run && run->web) {
+        e->cfg.web.cancel(e->cfg.web.self, id_str(id));
+        return;
+    }
     e->cfg.sandbox.cancel(e->cfg.sandbox.self, id_str(&a->session_id), id_str(id));
 }
 

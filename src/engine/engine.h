@@ -21,6 +21,7 @@ struct engine_config {
     struct rand_port rand;
     struct model_port model;
     struct sandbox_port sandbox;
+    struct web_port web;    /* all zero: the web tools are not offered */
     struct peer_port peers; /* all zero: this is the only process */
 };
 

@@ -137,7 +137,7 @@ static int change_agent(struct actor *a, const struct engine_change *ch, struct 
         return rc;
     struct str kept = arena_str(&a->row_arena, next);
     struct agent agent;
-    rc = agent_read(&a->row_arena, kept, &agent, err);
+    rc = actor_read_agent(a, kept, &agent, err);
     if (rc)
         return rc;
     u->agent = c->row.agent = kept;

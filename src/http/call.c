@@ -32,6 +32,7 @@ void call_free(struct http_call *call)
         sm_move(&call->sm, CALL_DONE);
     curl_easy_cleanup(call->easy);
     curl_slist_free_all(call->headers);
+    curl_slist_free_all(call->connect_to);
     mem_free(call->body);
     mem_free(call->host);
     arena_fini(&call->arena);
@@ -333,6 +334,23 @@ static int set_method(struct http_call *call, const struct http_call_params *p, 
     return 0;
 }
 
+static void set_route(struct http_call *call, const struct http_call_params *p)
+{
+    CURL *e = call->easy;
+    if (p->unix_socket || p->connect_to)
+        curl_easy_setopt(e, CURLOPT_PROXY, "");
+    if (p->unix_socket)
+        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, p->unix_socket);
+    if (!p->connect_to)
+        return;
+    char rule[128]; /* for every host and port */
+    snprintf(rule, sizeof rule, "::%s", p->connect_to);
+    call->connect_to = curl_slist_append(NULL, rule);
+    curl_easy_setopt(e, CURLOPT_CONNECT_TO, call->connect_to);
+    curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
+}
+
 static void set_options(struct http_call *call, const struct http_call_params *p)
 {
     CURL *e = call->easy;
@@ -356,10 +374,9 @@ static void set_options(struct http_call *call, const struct http_call_params *p
         curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)p->connect_ms);
     /* A lookup under way is left to its thread: joining it would block the loop. */
     curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
-    if (p->unix_socket) {
-        curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, p->unix_socket);
-        curl_easy_setopt(e, CURLOPT_PROXY, "");
-    }
+    if (p->decompress)
+        curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, ""); /* all that curl knows */
+    set_route(call, p);
 }
 
 struct http_call *http_call_start(struct http_client *c, const struct http_call_params *p,

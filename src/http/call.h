@@ -39,7 +39,7 @@ struct http_call {
     struct http_client *client;
     struct sm sm;
     CURL *easy;
-    struct curl_slist *headers;
+    struct curl_slist *headers, *connect_to;
     struct http_call_params p; /* strings in it are not kept but for the call-backs and limits */
     char *body;
     char *host; /* for messages: the URL may hold secrets */

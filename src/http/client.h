@@ -22,6 +22,10 @@ struct http_call_params {
     const char *method;
     const char *url;
     const char *unix_socket; /* NULL, or the path to connect to instead */
+    /* NULL, or "ADDRESS:PORT" ("[V6]:PORT") to connect to instead: the URL's name is not looked up,
+     * no proxy is asked, no pooled connection is taken and none is left. */
+    const char *connect_to;
+    bool decompress; /* asks for a compressed response; on_data and max_response see it unpacked */
     const struct http_header *headers;
     size_t nheaders;
     struct str body;       /* copied; absent: none */

@@ -144,7 +144,8 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
         ", status = ?8, stop_reason = ?9, updated_us = ?10, input_tokens = ?11,"
         " output_tokens = ?12, cache_read_tokens = ?13, cache_write_5m_tokens = ?14,"
         " cache_write_1h_tokens = ?15, cost_microusd = ?16, active_us = ?17,"
-        " running_since_us = ?18, model_requests = ?19, turns = ?20, held_microusd = ?21" FENCE;
+        " running_since_us = ?18, model_requests = ?19, turns = ?20, held_microusd = ?21,"
+        " web_searches = ?22" FENCE;
     const struct session_usage *u = &ap->usage;
     const struct db_value v[] = {
         db_i64(ap->key),
@@ -168,6 +169,7 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
         db_i64(u->model_requests),
         db_i64(u->turns),
         db_i64(u->held_microusd),
+        db_i64(u->web_searches),
     };
 #undef HEAD
 #undef FENCE

@@ -145,6 +145,7 @@ static const char *const steps[] = {
     "CREATE UNIQUE INDEX skill_version_list ON skill_version(skill, version);"
     "CREATE INDEX skill_version_blob ON skill_version(blob);"
     "ALTER TABLE session_config ADD COLUMN provision TEXT;"
+    "ALTER TABLE session ADD COLUMN web_searches INTEGER NOT NULL DEFAULT 0;"
     /* Contents that a session's provision names: they stay as long as the session does. */
     "CREATE TABLE session_blob ("
     " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"

@@ -116,7 +116,7 @@ static void a_database_from_before_files_is_migrated(void **state)
         "DROP TABLE environment_build; DROP TABLE egress;"
         "DROP TABLE session_blob; ALTER TABLE session_config DROP COLUMN provision;"
         "DROP TABLE file; DROP TABLE blob; DROP TABLE ledger; DROP TABLE owner;"
-        "ALTER TABLE session DROP COLUMN turns;"
+        "ALTER TABLE session DROP COLUMN turns; ALTER TABLE session DROP COLUMN web_searches;"
         "ALTER TABLE session DROP COLUMN held_microusd;"
         "ALTER TABLE session DROP COLUMN budget_microusd;"
         "ALTER TABLE session DROP COLUMN owner;"

@@ -302,7 +302,7 @@ static void a_session_comes_back_as_it_was_stored(void **state)
 {
     (void)state;
     struct session_row s = make_session(id_new("env"), 1000), got;
-    s.usage = (struct session_usage){1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    s.usage = (struct session_usage){1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
     s.status = SESSION_RUNNING;
     s.stop_reason = STR("{\"type\":\"end_turn\"}");
     s.has_sandbox = true;
