@@ -5,7 +5,12 @@
 #include <stdio.h>
 
 /* FORWARD_BODY: an import larger than this must be sent to the owner itself. */
-enum { FORWARD_BODY = 64 << 20, FORWARD_CONNECT_MS = 1000, FORWARD_HEADERS = 8 };
+enum {
+    FORWARD_BODY = 64 << 20,
+    FORWARD_CONNECT_MS = 1000,
+    FORWARD_ANSWER_MS = 120 * 1000,
+    FORWARD_HEADERS = 8
+};
 #define FORWARDED "x-ostler-forwarded" /* the guard against loops */
 
 struct forward {
@@ -147,6 +152,7 @@ static void start(struct call *c, struct str body)
         .nheaders = copy_headers(c, h),
         .body = body,
         .connect_ms = FORWARD_CONNECT_MS,
+        .first_byte_ms = FORWARD_ANSWER_MS,
         .on_head = on_head,
         .on_data = on_data,
         .on_done = on_done,
