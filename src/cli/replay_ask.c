@@ -58,6 +58,8 @@ static int choose(struct replay_asker *k, const struct replay_log *l, const char
     rc = rc ? rc
             : agent_read(&k->arena, str_some(l->other.body) ? l->other.body : l->row.agent,
                          &k->agent, err);
+    if (rc == 0)
+        rc = agent_provide(&k->arena, l->row.provision, &k->agent, err);
     if (rc)
         return err_wrap(err, "agent of %s", l->row.id.z);
     if (model)

@@ -74,6 +74,8 @@ static int take_agent(struct fold *f, size_t at, struct err *err)
 {
     arena_reset(&f->agent_arena);
     int rc = agent_read(&f->agent_arena, snapshot_after(f->log, at), &f->agent, err);
+    if (rc == 0)
+        rc = agent_provide(&f->agent_arena, f->log->row.provision, &f->agent, err);
     return rc ? err_wrap(err, "agent of %s", f->session_id.z) : 0;
 }
 

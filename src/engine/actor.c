@@ -122,6 +122,8 @@ void actor_learn_facts(struct actor *a)
 int actor_read_agent(struct actor *a, struct str snapshot, struct agent *out, struct err *err)
 {
     int rc = agent_read(&a->row_arena, snapshot, out, err);
+    if (rc == 0)
+        rc = agent_provide(&a->row_arena, a->row.provision, out, err);
     if (rc == 0 && a->engine->cfg.web.run)
         agent_offer_web(out);
     return rc;
