@@ -51,14 +51,12 @@ struct job {
 static void run_job(struct sim *s, struct job *j)
 {
     int fail = s->now_us < s->disk_full_until_us ? ERR_NO_SPACE : 0;
-    int64_t now = s->now_us;
     bool again = rng_chance(&s->rng, 1, 20);
     (void)simdb_run(s->db, j->job, j->write, again, j->write ? fail : 0, &j->err);
     j->ran = true;
     s->commits += j->write;
-    SIM_TRACE(s, "n%d %s %p: %s", j->node->index, j->write ? "commit" : "read", (void *)j->job,
+    SIM_TRACE(s, "n%d %s: %s", j->node->index, j->write ? "commit" : "read",
               j->err.code ? j->err.msg : "ok");
-    (void)now;
 }
 
 static void restart(struct sim *s, void *arg)
