@@ -17,8 +17,8 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
         " archived_us, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,"
         " cache_write_1h_tokens, cost_microusd, active_us, running_since_us, model_requests,"
         " stop_reason, turns, held_microusd, budget_microusd, owner, web_searches)"
-        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,"
-        " ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29) RETURNING key";
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
+        " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29) RETURNING key";
     const struct session_usage *u = &r->usage;
     return db_number(
         tx->db, sql,
