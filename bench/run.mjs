@@ -12,10 +12,11 @@ import { ack, group } from './benches/store.mjs';
 import { http } from './benches/http.mjs';
 import { concurrent, first } from './benches/turns.mjs';
 import { sandbox } from './benches/sandbox.mjs';
+import { egress } from './benches/egress.mjs';
 import { fan, stall } from './benches/streams.mjs';
 import { boot, idle, kill, slow } from './benches/life.mjs';
 
-const benches = { ack, group, http, first, concurrent, sandbox, fan, stall, boot, kill, idle, slow, json };
+const benches = { ack, group, http, first, concurrent, sandbox, egress, fan, stall, boot, kill, idle, slow, json };
 const results = path.join(import.meta.dirname, 'results');
 
 function options() {

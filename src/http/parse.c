@@ -133,6 +133,9 @@ static int split_status_line(struct http_parser *p, struct str line, struct err 
     bool ok = str_eq(version, STR("HTTP/1.1")) || str_eq(version, STR("HTTP/1.0"));
     if (!ok || code.len != 3 || !str_i64(code, &number) || number < 100 || number > 999)
         return refuse(p, err, 502, "the response does not start with HTTP/1.1 and a status");
+    for (size_t i = 0; str_some(rest) && i < rest.len; i++)
+        if (((unsigned char)rest.ptr[i] < 0x20 && rest.ptr[i] != '\t') || rest.ptr[i] == 0x7f)
+            return refuse(p, err, 502, "the response's status line holds a control character");
     p->minor = version.ptr[7] - '0';
     p->code = (int)number;
     return 0;
@@ -300,6 +303,8 @@ static int on_message_complete(llhttp_t *ll)
 static int on_body(llhttp_t *ll, const char *at, size_t len)
 {
     struct http_parser *p = ll->data;
+    if (!p->on_body)
+        return HPE_USER; /* a body before the head's end: the two readings differ */
     return p->on_body(p->arg, str_n(at, len)) ? 0 : HPE_PAUSED;
 }
 
