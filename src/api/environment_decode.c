@@ -1,6 +1,7 @@
 #include "api/environment_decode.h"
 
 #include "api/compact.h"
+#include "api/environments_config.h"
 #include "api/metadata.h"
 #include "base/limits.h"
 #include "json/decode.h"
@@ -26,20 +27,21 @@ static const struct json_field update_fields[] = {
     COMMON_FIELDS, JSON_FIELD_END};
 
 struct config_in {
-    const struct json *type, *networking, *packages, *later[4];
+    const struct json *type, *networking;
+    struct contents_patch contents;
 };
 
-static const char *const later_names[] = {"setup", "variables", "image", "limits"};
+#define IN_CONFIG(member, nm, ...) JSON_FIELD_ANY(struct config_in, member, nm, __VA_ARGS__)
 
 static const struct json_field config_fields[] = {
-    JSON_FIELD_ANY(struct config_in, type, "type", .type = JSON_STRING, .required = true),
-    JSON_FIELD_ANY(struct config_in, networking, "networking", .type = JSON_OBJECT,
-                   .nullable = true),
-    JSON_FIELD_ANY(struct config_in, packages, "packages", .type = JSON_OBJECT, .nullable = true),
-    JSON_FIELD_ANY(struct config_in, later[0], "setup"),
-    JSON_FIELD_ANY(struct config_in, later[1], "variables"),
-    JSON_FIELD_ANY(struct config_in, later[2], "image"),
-    JSON_FIELD_ANY(struct config_in, later[3], "limits"),
+    IN_CONFIG(type, "type", .type = JSON_STRING, .required = true),
+    IN_CONFIG(networking, "networking", .type = JSON_OBJECT, .nullable = true),
+    IN_CONFIG(contents.packages, "packages", .type = JSON_OBJECT, .nullable = true),
+    IN_CONFIG(contents.setup, "setup", .nullable = true),
+    IN_CONFIG(contents.variables, "variables", .nullable = true),
+    IN_CONFIG(contents.limits, "limits", .nullable = true),
+    IN_CONFIG(contents.image, "image", .nullable = true),
+    JSON_FIELD_IGNORE("tier"), /* of a config as it was served */
     JSON_FIELD_END};
 
 struct networking_in {
@@ -55,8 +57,6 @@ static const struct json_field networking_fields[] = {
     JSON_FIELD_ANY(struct networking_in, managers, "allow_package_managers", .type = JSON_BOOL,
                    .nullable = true),
     JSON_FIELD_END};
-
-static const char *const managers[] = {"apt", "cargo", "gem", "go", "npm", "pip"};
 
 static bool given(const struct json *v)
 {
@@ -124,30 +124,6 @@ static int check_networking(const struct json *v, const char *at, struct network
     return given(in->hosts) ? check_hosts(in->hosts, at, err) : 0;
 }
 
-static int check_packages(const struct json *v, const char *at, struct err *err)
-{
-    json_for_each (it, v) {
-        char where[ERR_AT_MAX];
-        json_pointer_key(where, at, it->key);
-        if (str_eqz(it->key, "type")) {
-            if (!str_eqz(it->str, "packages"))
-                return json_fail(err, where, NULL, "Input should be 'packages'");
-            continue;
-        }
-        bool known = false;
-        for (size_t i = 0; i < COUNT_OF(managers); i++)
-            known = known || str_eqz(it->key, managers[i]);
-        if (!known)
-            return json_fail(err, where, NULL, "Extra inputs are not permitted");
-        if (it->type != JSON_ARRAY && it->type != JSON_NULL)
-            return json_fail(err, where, NULL, "Input should be a valid array");
-        if (it->count > 0)
-            return json_fail(err, where, NULL,
-                             "Packages are not supported by this version; leave the list empty");
-    }
-    return 0;
-}
-
 static int check_config(const struct json *v, bool create, struct err *err)
 {
     struct config_in in;
@@ -163,14 +139,9 @@ static int check_config(const struct json *v, bool create, struct err *err)
         return rc;
     if (!str_eqz(type, "cloud"))
         return json_fail(err, "/config", "type", "Input should be 'cloud' or 'self_hosted'");
-    for (size_t i = 0; i < COUNT_OF(later_names); i++)
-        if (given(in.later[i]))
-            return json_fail(err, "/config", later_names[i], "Not supported by this version");
     if (given(in.networking))
         rc = check_networking(in.networking, "/config/networking", &net, err);
-    if (!rc && given(in.packages))
-        rc = check_packages(in.packages, "/config/packages", err);
-    return rc;
+    return rc ? rc : contents_check(&in.contents, err);
 }
 
 static int check_scope(const struct json *scope, struct err *err)
@@ -251,12 +222,14 @@ static void write_config(struct jw *w, const struct json *patch, const struct js
     jw_obj(w);
     jw_kz(w, "type", "cloud");
     write_networking(w, json_get(patch, "networking"), json_get(stored, "networking"));
-    jw_key(w, "packages");
-    jw_obj(w);
-    jw_kz(w, "type", "packages");
-    for (size_t i = 0; i < COUNT_OF(managers); i++)
-        jw_kraw(w, managers[i], STR("[]"));
-    jw_obj_end(w);
+    const struct contents_patch contents = {
+        .packages = json_get(patch, "packages"),
+        .setup = json_get(patch, "setup"),
+        .variables = json_get(patch, "variables"),
+        .limits = json_get(patch, "limits"),
+        .image = json_get(patch, "image"),
+    };
+    contents_write(w, &contents, stored);
     jw_obj_end(w);
 }
 
@@ -269,6 +242,14 @@ static int check_type_change(const struct json *patch, const struct json *stored
               "The type of an environment cannot change; it is '" STR_FMT "'", STR_ARG(now));
     err->detail = "invalid_config_type_change";
     return ERR_INVALID;
+}
+
+/* What only the patch and what was stored together can break. */
+static int check_whole(struct arena *a, struct str body, struct err *err)
+{
+    const struct json *doc;
+    int rc = json_parse(a, body, 0, &doc, err);
+    return rc ? rc : contents_check_reach(json_get(doc, "config"), err);
 }
 
 int environment_patch_apply(struct arena *a, const struct environment_patch *p, struct str stored,
@@ -296,5 +277,6 @@ int environment_patch_apply(struct arena *a, const struct environment_patch *p, 
     jw_kraw(&w, "metadata", metadata);
     jw_kz(&w, "scope", "organization");
     jw_obj_end(&w);
-    return compact_keep(a, &b, out, err);
+    rc = compact_keep(a, &b, out, err);
+    return rc ? rc : check_whole(a, *out, err);
 }

@@ -130,6 +130,26 @@ int tx_environment_list(struct store_tx *tx, struct str ws, bool include_archive
                         const struct page *page, struct arena *a, struct environment_row **out,
                         size_t *n, bool *more, struct err *err) MUST_USE;
 
+/* The bodies of all that are not archived, of any workspace. */
+int tx_environment_bodies(struct store_tx *tx, struct arena *a, struct str **out, size_t *n,
+                          struct err *err) MUST_USE;
+
+/* ---- builds of environments: one for each content, whichever environments have it ---- */
+enum build_state { BUILD_PENDING, BUILD_BUILDING, BUILD_READY, BUILD_FAILED };
+const char *build_state_name(enum build_state state);
+struct build_row {
+    struct str content; /* hash of what it is made from (sandbox/build.h) */
+    enum build_state state;
+    struct str log_tail;
+    int64_t started_us, built_us; /* built_us: the end, also of one that failed */
+};
+int tx_build_put(struct store_tx *tx, const struct build_row *row, struct err *err) MUST_USE;
+/* It is to be built: pending, unless it is under way or ready. */
+int tx_build_want(struct store_tx *tx, struct str content, struct err *err) MUST_USE;
+int tx_build_get(struct store_tx *tx, struct str content, struct arena *a, struct build_row *out,
+                 struct err *err) MUST_USE; /* NOT_FOUND */
+int tx_build_delete(struct store_tx *tx, struct str content, struct err *err) MUST_USE;
+
 /* ---- sessions ---- */
 enum session_status { SESSION_IDLE, SESSION_RUNNING, SESSION_RESCHEDULING, SESSION_TERMINATED };
 

@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <cmocka.h>
 
 static struct arena arena;
@@ -102,7 +103,22 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
         {CONFIG("{}"), "/config/type"},
         {CONFIG("{\"type\":\"moon\"}"), "/config/type"},
         {CONFIG("{\"type\":\"self_hosted\"}"), "/config/type"},
-        {CONFIG("{\"type\":\"cloud\",\"setup\":[\"x\"]}"), "/config/setup"},
+        {CONFIG("{\"type\":\"cloud\",\"setup\":\"x\"}"), "/config/setup"},
+        {CONFIG("{\"type\":\"cloud\",\"setup\":[\"x\",\" \"]}"), "/config/setup/1"},
+        {CONFIG("{\"type\":\"cloud\",\"setup\":[\"x\\u0000\"]}"), "/config/setup/0"},
+        {CONFIG("{\"type\":\"cloud\",\"variables\":{\"A\":1}}"), "/config/variables/A"},
+        {CONFIG("{\"type\":\"cloud\",\"variables\":{\"1A\":\"\"}}"), "/config/variables/1A"},
+        {CONFIG("{\"type\":\"cloud\",\"variables\":{\"PATH\":\"/x\"}}"), "/config/variables/PATH"},
+        {CONFIG("{\"type\":\"cloud\",\"variables\":{\"LD_PRELOAD\":\"/x\"}}"),
+         "/config/variables/LD_PRELOAD"},
+        {CONFIG("{\"type\":\"cloud\",\"limits\":{\"pids\":0}}"), "/config/limits/pids"},
+        {CONFIG("{\"type\":\"cloud\",\"limits\":{\"moon\":1}}"), "/config/limits/moon"},
+        {CONFIG("{\"type\":\"cloud\",\"image\":{\"type\":\"oci_layout\",\"path\":\"/x\"}}"),
+         "/config/image/type"},
+        {CONFIG("{\"type\":\"cloud\",\"image\":{\"type\":\"rootfs\",\"path\":\"x\"}}"),
+         "/config/image/path"},
+        {CONFIG("{\"type\":\"cloud\",\"image\":{\"type\":\"rootfs\",\"path\":\"/x/../y\"}}"),
+         "/config/image/path"},
         {CONFIG("{\"type\":\"cloud\",\"moon\":1}"), "/config/moon"},
         {CONFIG("{\"type\":\"cloud\",\"networking\":{\"type\":\"wifi\"}}"),
          "/config/networking/type"},
@@ -110,7 +126,11 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
                 "[]}}"),
          "/config/networking/allowed_hosts"},
         {CONFIG("{\"type\":\"cloud\",\"packages\":{\"apt\":\"jq\"}}"), "/config/packages/apt"},
-        {CONFIG("{\"type\":\"cloud\",\"packages\":{\"apt\":[\"jq\"]}}"), "/config/packages/apt"},
+        {CONFIG("{\"type\":\"cloud\",\"packages\":{\"apt\":[\"jq\",7]}}"),
+         "/config/packages/apt/1"},
+        {CONFIG("{\"type\":\"cloud\",\"networking\":{\"type\":\"limited\"},\"packages\":{\"apt\":"
+                "[\"jq\"]}}"),
+         "/config/networking/allow_package_managers"},
         {CONFIG("{\"type\":\"cloud\",\"packages\":{\"brew\":[]}}"), "/config/packages/brew"},
         {LIMITED("\"https://x.com\""), "/config/networking/allowed_hosts/0"},
         {LIMITED("\"x.com\",\"x.com:80\""), "/config/networking/allowed_hosts/1"},
@@ -126,6 +146,62 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
             fail_msg("accepted: %s", cases[i].body);
         assert_string_equal(err.at, cases[i].at);
     }
+}
+
+static bool takes(const char *manager, const char *package)
+{
+    char body[512];
+    struct str out;
+    struct err err = {0};
+    snprintf(body, sizeof body,
+             "{\"name\":\"e\",\"config\":{\"type\":\"cloud\",\"packages\":{\"%s\":[\"%s\"]}}}",
+             manager, package);
+    return patch(body, true, STR_NONE, &out, &err) == 0;
+}
+
+static void packages_are_named_as_their_managers_do(void **state)
+{
+    (void)state;
+    static const char *const good[][2] = {
+        {"apt", "jq"},           {"apt", "g++"},           {"apt", "libc6=2.36-9+deb12u10"},
+        {"cargo", "ripgrep"},    {"cargo", "a_b@1.2.3"},   {"gem", "rake:13.0.6"},
+        {"go", "x.y/z@v1.2.3"},  {"go", "golang.org/x/t"}, {"npm", "left-pad"},
+        {"npm", "@a/b@^1.0.0"},  {"npm", "tsx@latest"},    {"pip", "requests==2.31.0"},
+        {"pip", "a[b,c]>=1,<2"}, {"pip", "ruamel.yaml"},
+    };
+    static const char *const bad[][2] = {
+        {"apt", "-oX=1"},    {"apt", "jq-"},        {"apt", "jq+"},      {"apt", "a b"},
+        {"apt", "Jq"},       {"apt", "./x.deb"},    {"apt", "a=-1"},     {"apt", ""},
+        {"cargo", "--path"}, {"cargo", "a@"},       {"gem", "a b"},      {"gem", "-P"},
+        {"go", "../x"},      {"go", "a@v1;id"},     {"npm", "--global"}, {"npm", "../x"},
+        {"npm", "git+x"},    {"npm", "a@file:x"},   {"npm", "@/x"},      {"npm", "a@$(id)"},
+        {"pip", "-r x"},     {"pip", "a @ x"},      {"pip", "a=1"},      {"pip", "a==1,"},
+        {"pip", "a;python"}, {"pip", "/tmp/x.whl"}, {"pip", "a[]"},      {"pip", "a==`id`"},
+    };
+    for (size_t i = 0; i < COUNT_OF(good); i++)
+        if (!takes(good[i][0], good[i][1]))
+            fail_msg("refused: %s %s", good[i][0], good[i][1]);
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        if (takes(bad[i][0], bad[i][1]))
+            fail_msg("accepted: %s %s", bad[i][0], bad[i][1]);
+}
+
+static void contents_are_kept_replaced_and_cleared_one_by_one(void **state)
+{
+    (void)state;
+    struct str first = patched(
+        "{\"name\":\"e\",\"config\":{\"type\":\"cloud\",\"packages\":{\"apt\":[\"jq\"],\"npm\":"
+        "[\"a\"]},\"setup\":[\"true\"],\"variables\":{\"A\":\"1\"},\"limits\":{\"pids\":99}}}",
+        STR_NONE);
+    struct str next = patched("{\"config\":{\"type\":\"cloud\",\"packages\":{\"npm\":[]},"
+                              "\"variables\":{},\"limits\":null,\"tier\":\"bwrap-root\"}}",
+                              first);
+    assert_true(str_find(next, STR("\"apt\":[\"jq\"]")) > 0);
+    assert_true(str_find(next, STR("\"npm\":[]")) > 0);
+    assert_true(str_find(next, STR("\"setup\":[\"true\"]")) > 0);
+    assert_int_equal(str_find(next, STR("variables")), -1);
+    assert_int_equal(str_find(next, STR("limits")), -1);
+    assert_int_equal(str_find(next, STR("tier")), -1);
 }
 
 static void the_type_cannot_change(void **state)
@@ -145,6 +221,8 @@ int main(void)
         cmocka_unit_test(a_bare_environment_is_cloud_and_unrestricted),
         cmocka_unit_test(an_update_keeps_what_it_omits),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
+        cmocka_unit_test(packages_are_named_as_their_managers_do),
+        cmocka_unit_test(contents_are_kept_replaced_and_cleared_one_by_one),
         cmocka_unit_test(the_type_cannot_change),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
