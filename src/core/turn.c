@@ -246,6 +246,28 @@ static bool needs_body(enum event_type type)
            type == EVENT_SESSION_UPDATED || type == EVENT_SESSION_ERROR;
 }
 
+int turn_resume(struct turn *t, const struct event *compacted, struct err *err)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    const struct json *doc;
+    int64_t requests = 0, rounds = 0, compactions = 0;
+    int rc = json_parse(&a, compacted->transcript, 0, &doc, err);
+    if (rc)
+        return err_wrap(err, "transcript of event %s", compacted->id.z);
+    const struct json *turn = json_get(doc, "turn");
+    if (!json_i64(json_get(turn, "requests"), &requests) ||
+        !json_i64(json_get(turn, "rounds"), &rounds) ||
+        !json_i64(json_get(turn, "compactions"), &compactions))
+        return err_set(err, ERR_CORRUPT, "event %s does not say how its turn stood",
+                       compacted->id.z);
+    t->requests = requests;
+    t->rounds = (unsigned)rounds;
+    t->compactions = (unsigned)compactions;
+    t->last_seq = compacted->seq - 1;
+    return move(t, TURN_TOOLS, err); /* between two requests */
+}
+
 int turn_fold(struct turn *t, const struct event *e, struct err *err)
 {
     if (e->seq != t->last_seq + 1)

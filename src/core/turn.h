@@ -134,6 +134,10 @@ void turn_fini(struct turn *t);
 /* The agent changed (or its fields did): system prompt and tools of the next request. */
 void turn_set_agent(struct turn *t, const struct agent *agent);
 
+/* Before the first event, where that is an agent.thread_context_compacted: its private transcript
+ * says how the turn stood when it was written. What it does not say (usage, caps) is the caller's.
+ */
+int turn_resume(struct turn *t, const struct event *compacted, struct err *err) MUST_USE;
 /* Applies one event of the log. */
 int turn_fold(struct turn *t, const struct event *e, struct err *err) MUST_USE;
 

@@ -223,6 +223,14 @@ void request_compact(struct turn *t, struct turn_step *s)
     ask_for_summary(t, s, first_fit(t));
 }
 
+/* So that the log can be read from here on (turn_resume). */
+static struct str with_turn(const struct turn *t, struct arena *a, struct str transcript)
+{
+    return arena_printf(a, "%.*s,\"turn\":{\"requests\":%lld,\"rounds\":%u,\"compactions\":%u}}",
+                        (int)transcript.len - 1, transcript.ptr, (long long)t->requests, t->rounds,
+                        t->compactions);
+}
+
 void request_compacted(struct turn *t, struct turn_step *s, struct str summary)
 {
     struct str transcript;
@@ -236,7 +244,7 @@ void request_compacted(struct turn *t, struct turn_step *s, struct str summary)
         s->err = err;
         return;
     }
-    emit_compacted(t, s, transcript);
+    emit_compacted(t, s, with_turn(t, s->arena, transcript));
     if (s->err_code == 0)
         request_start(t, s);
 }

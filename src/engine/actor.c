@@ -67,6 +67,21 @@ static int load_owned(struct store_tx *tx, struct load *l, struct err *err)
     return l->foreign ? 0 : rc;
 }
 
+/* From the last compaction on: what lies before it means nothing any more to the loop, so that
+ * going on costs the same however old a session is. */
+static int load_log(struct store_tx *tx, struct load *l, struct err *err)
+{
+    struct event_filter log = {.transcript = true};
+    int64_t compacted = 0;
+    bool more;
+    int rc = tx_event_last_compaction(tx, l->row.key, &compacted, err);
+    if (rc)
+        return rc;
+    if (compacted)
+        log.after_seq = compacted - 1;
+    return tx_event_list(tx, l->row.key, &log, &l->arena, &l->events, &l->nevents, &more, err);
+}
+
 static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
 {
     struct load *l = CONTAINER_OF(job, struct load, job);
@@ -83,9 +98,7 @@ static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
         rc = tx_session_take(tx, l->row.key, &l->row.epoch, err);
     if (rc || l->foreign)
         return rc;
-    struct event_filter all = {.transcript = true};
-    bool more;
-    rc = tx_event_list(tx, l->row.key, &all, &l->arena, &l->events, &l->nevents, &more, err);
+    rc = load_log(tx, l, err);
     return rc ? rc : load_inbox(tx, l, l->row.key, err);
 }
 
@@ -140,6 +153,8 @@ static int receive_session(struct actor *a, struct err *err)
     actor_learn_facts(a);
     caps_read(&a->turn.caps, a->row.budget_microusd, a->row.limits);
     a->turn_live = true;
+    if (l->nevents && l->events[0].type == EVENT_AGENT_THREAD_CONTEXT_COMPACTED)
+        rc = turn_resume(&a->turn, &l->events[0], err);
     for (size_t i = 0; i < l->nevents && rc == 0; i++)
         rc = turn_fold(&a->turn, &l->events[i], err);
     a->turn.usage = a->row.usage;

@@ -1,6 +1,7 @@
 /* The inbox and the log. */
 #include "store/tx.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
 enum { FLAG_TRANSCRIPT = 1 }; /* event.flags: a transcript row goes with it */
@@ -140,12 +141,12 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
     " has_sandbox = CASE ?7 WHEN 1 THEN 1 ELSE has_sandbox END"
 #define FENCE " WHERE key = ?1 AND epoch = ?2 AND last_seq = ?3"
     static const char head[] = HEAD FENCE;
-    static const char status[] = HEAD
-        ", status = ?8, stop_reason = ?9, updated_us = ?10, input_tokens = ?11,"
-        " output_tokens = ?12, cache_read_tokens = ?13, cache_write_5m_tokens = ?14,"
-        " cache_write_1h_tokens = ?15, cost_microusd = ?16, active_us = ?17,"
-        " running_since_us = ?18, model_requests = ?19, turns = ?20, held_microusd = ?21,"
-        " web_searches = ?22" FENCE;
+    static const char status[] =
+        HEAD ", status = ?8, stop_reason = ?9, updated_us = ?10, input_tokens = ?11,"
+             " output_tokens = ?12, cache_read_tokens = ?13, cache_write_5m_tokens = ?14,"
+             " cache_write_1h_tokens = ?15, cost_microusd = ?16, active_us = ?17,"
+             " running_since_us = ?18, model_requests = ?19, turns = ?20, held_microusd = ?21,"
+             " web_searches = ?22" FENCE;
     const struct session_usage *u = &ap->usage;
     const struct db_value v[] = {
         db_i64(ap->key),
@@ -268,6 +269,16 @@ int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_f
     if (rc == 0)
         *more = row;
     return rc;
+}
+
+int tx_event_last_compaction(struct store_tx *tx, int64_t session_key, int64_t *seq,
+                             struct err *err)
+{
+    /* The number stands in the partial index's condition: only then is it used. */
+    static const char sql[] = "SELECT coalesce(max(seq), 0) FROM event WHERE session = ?1 AND"
+                              " type = 15";
+    static_assert(EVENT_AGENT_THREAD_CONTEXT_COMPACTED == 15, "stored numbers never change");
+    return db_number(tx->db, sql, DB_ARGS(db_i64(session_key)), 0, seq, err);
 }
 
 int tx_event_seq(struct store_tx *tx, int64_t session_key, struct str event_id, int64_t *seq,

@@ -165,7 +165,9 @@ static const char *const steps[] = {
     " session TEXT NOT NULL, tool_use TEXT, at_us INTEGER NOT NULL, host TEXT NOT NULL,"
     " port INTEGER NOT NULL, address TEXT, decision TEXT NOT NULL, reason TEXT,"
     " bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL);"
-    "CREATE INDEX egress_session ON egress(session, at_us);",
+    "CREATE INDEX egress_session ON egress(session, at_us);"
+    /* Where the loop reads a log from: the newest compaction of a session (type 15). */
+    "CREATE INDEX event_compacted ON event(session, seq) WHERE type = 15;",
 };
 
 int64_t migrate_known(void)

@@ -596,6 +596,18 @@ static bool passes(const struct event *e, const struct event_filter *f)
            (f->lte_us == 0 || e->processed_us <= f->lte_us);
 }
 
+int tx_event_last_compaction(struct store_tx *tx, int64_t session_key, int64_t *seq,
+                             struct err *err)
+{
+    const struct db_session *s = by_key(tx->db, session_key);
+    (void)err;
+    *seq = 0;
+    for (size_t i = 0; s && i < s->nevents; i++)
+        if (s->events[i].type == EVENT_AGENT_THREAD_CONTEXT_COMPACTED)
+            *seq = s->events[i].seq;
+    return 0;
+}
+
 int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_filter *f,
                   struct arena *a, struct event **out, size_t *n, bool *more, struct err *err)
 {

@@ -17,6 +17,7 @@
 #define tx_inbox_add sim_inbox_add
 #define tx_inbox_list sim_inbox_list
 #define tx_event_list sim_event_list
+#define tx_event_last_compaction sim_event_last_compaction
 #define tx_event_seq sim_event_seq
 #include "simdb.c" // NOLINT
 #include "sim_twin.h"

@@ -114,6 +114,7 @@ static void a_database_from_before_files_is_migrated(void **state)
     static const char old[] =
         "DROP TABLE skill_version; DROP TABLE skill; DROP TABLE session_resource;"
         "DROP TABLE environment_build; DROP TABLE egress;"
+        "DROP INDEX event_compacted;"
         "DROP TABLE session_blob; ALTER TABLE session_config DROP COLUMN provision;"
         "DROP TABLE file; DROP TABLE blob; DROP TABLE ledger; DROP TABLE owner;"
         "ALTER TABLE session DROP COLUMN turns; ALTER TABLE session DROP COLUMN web_searches;"

@@ -554,6 +554,25 @@ static void an_append_moves_the_head_and_the_log_together(void **state)
     assert_false(str_some(rows[1].transcript));
 }
 
+static void the_newest_compaction_of_a_session_is_found(void **state)
+{
+    (void)state;
+    struct session_row s = add_session(), noise = add_session();
+    int64_t seq = -1;
+    OK(tx_event_last_compaction(&t.tx, s.key, &seq, &t.err));
+    assert_int_equal(seq, 0);
+    struct event ev[5];
+    for (int i = 0; i < 5; i++)
+        ev[i] = make_event(
+            i + 1, i % 2 ? EVENT_AGENT_THREAD_CONTEXT_COMPACTED : EVENT_AGENT_MESSAGE, "{}");
+    append_ok(&s, 0, ev, 5);
+    append_ok(&noise, 0, ev, 2);
+    OK(tx_event_last_compaction(&t.tx, s.key, &seq, &t.err));
+    assert_int_equal(seq, 4);
+    OK(tx_event_last_compaction(&t.tx, noise.key, &seq, &t.err));
+    assert_int_equal(seq, 2);
+}
+
 static void a_writer_without_the_epoch_or_the_position_is_fenced_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -730,6 +749,7 @@ int main(void)
         T(a_session_is_active_while_it_runs_or_its_inbox_waits),
         T(sessions_are_counted_by_status),
         T(an_append_moves_the_head_and_the_log_together),
+        T(the_newest_compaction_of_a_session_is_found),
         T(a_writer_without_the_epoch_or_the_position_is_fenced_and_leaves_nothing),
         T(an_append_of_a_gap_or_of_a_foreign_inbox_entry_fails),
         T(events_are_filtered_by_position_type_and_time),
