@@ -70,7 +70,7 @@ static void add_message(struct post *p, struct rng *r)
     if (p->n == POST_MAX)
         return;
     int n = snprintf(text, sizeof text, "message %d", p->session->messages++);
-    if (rng_chance(r, 1, 6)) {
+    if (rng_chance(r, 1, strcmp(p->session->model, "sim-small") == 0 ? 2 : 6)) {
         memset(text + n, '.', sizeof text - 1 - (size_t)n);
         text[rng_between(r, n, (int64_t)sizeof text - 1)] = '\0';
     }

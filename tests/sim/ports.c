@@ -105,7 +105,7 @@ struct model_call {
     int64_t input_tokens, output_tokens, context_tokens;
 };
 
-enum { INPUT_PRICE = 3, OUTPUT_PRICE = 15, SMALL_CONTEXT = 1500 }; /* micro-dollars a token */
+enum { INPUT_PRICE = 3, OUTPUT_PRICE = 15, SMALL_CONTEXT = 4000 }; /* micro-dollars a token */
 
 struct model_facts model_facts_of(struct str model)
 {
@@ -329,7 +329,8 @@ static struct model_call *start(void *self, const struct model_request *req,
         plan_words(c, req->purpose);
     plan_failure(c);
     list_push(&n->calls, &c->link);
-    SIM_TRACE(s, "n%d s%d model starts, %zu bytes", n->index, c->session->index, req->messages.len);
+    SIM_TRACE(s, "n%d s%d model starts for %d, %zu bytes", n->index, c->session->index,
+              (int)req->purpose, req->messages.len);
     c->task = sim_after(s, rng_delay(&c->rng, s->knobs.model_us, 100 * SIM_SECOND), stream, c);
     boundary_after(n, AT_MODEL_START);
     return c;

@@ -225,7 +225,9 @@ static void choose_knobs(struct sim *s)
     k->nodes = rng_chance(&r, 1, 3) ? 2 : 1;
     int64_t rate = rates[rng_below(&r, COUNT_OF(rates))];
     for (int i = 0; i < BOUNDARIES; i++) /* a run may like one boundary in particular */
-        k->crash_den[i] = rng_chance(&r, 1, 10) ? 15 : rate;
+        k->crash_den[i] = rng_chance(&r, 1, 10)                     ? 15
+                          : i >= AT_TOOL_RUN && i <= AT_TOOL_CANCEL ? rate / 4
+                                                                    : rate;
     if (rng_chance(&r, 1, 8)) /* and some see no crash at all */
         memset(k->crash_den, 0, sizeof k->crash_den);
     k->commit_us = rng_chance(&r, 1, 4) ? 200 * SIM_MS : 3 * SIM_MS;
