@@ -18,6 +18,8 @@ enum cursor_list {
     CURSOR_SESSIONS = 's',
     CURSOR_EVENTS = 'e',
     CURSOR_FILES = 'f',
+    CURSOR_SKILLS = 'k',
+    CURSOR_SKILL_VERSIONS = 'w',
 };
 
 struct cursor {

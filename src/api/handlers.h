@@ -39,6 +39,16 @@ void files_get(struct call *c);
 void files_delete(struct call *c);
 void files_content(struct call *c);
 
+void skills_create(struct call *c);
+void skills_list(struct call *c);
+void skills_get(struct call *c);
+void skills_delete(struct call *c);
+void skill_versions_create(struct call *c);
+void skill_versions_list(struct call *c);
+void skill_versions_get(struct call *c);
+void skill_versions_delete(struct call *c);
+void skill_versions_content(struct call *c);
+
 void models_list(struct call *c);
 void models_get(struct call *c);
 

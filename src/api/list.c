@@ -15,7 +15,7 @@ static int read_cursor(struct call *c, int list, struct str text, struct listing
         return rc;
     out->page.backward = cursor.backward;
     struct id id = id_from(cursor.id);
-    out->page.after = list == CURSOR_VERSIONS
+    out->page.after = list == CURSOR_VERSIONS || list == CURSOR_SKILL_VERSIONS
                           ? arena_printf(&c->arena, "%lld", (long long)cursor.number)
                           : page_position(&c->arena, cursor.at_us, &id);
     return 0;
