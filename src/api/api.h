@@ -30,6 +30,7 @@ struct api_config {
     const char *forward_path;
     const char *tmp_dir;  /* where uploads are spooled; NULL: /tmp */
     const char *data_dir; /* holds blobs/ */
+    bool repositories_http; /* repositories may have http URLs: for tests and closed networks */
 };
 
 /* What http_server_open() fails with (address in the message), or blobs_open(). */

@@ -20,6 +20,7 @@ enum cursor_list {
     CURSOR_FILES = 'f',
     CURSOR_SKILLS = 'k',
     CURSOR_SKILL_VERSIONS = 'w',
+    CURSOR_RESOURCES = 'r',
 };
 
 struct cursor {

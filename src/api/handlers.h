@@ -26,6 +26,12 @@ void sessions_update(struct call *c);
 void sessions_delete(struct call *c);
 void sessions_archive(struct call *c);
 
+void resources_add(struct call *c);
+void resources_list(struct call *c);
+void resources_get(struct call *c);
+void resources_update(struct call *c);
+void resources_delete(struct call *c);
+
 void events_send(struct call *c);
 void events_list(struct call *c);
 void events_stream(struct call *c);

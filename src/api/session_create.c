@@ -5,6 +5,7 @@
 #include "api/event_decode.h"
 #include "api/handlers.h"
 #include "api/metadata.h"
+#include "api/resources.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
 #include "api/sources.h"
@@ -51,6 +52,8 @@ struct create_call {
     bool own_limits; /* the body says something of them: the agent's do not count */
     struct sent_event *events;
     size_t nevents;
+    struct resource_in *resources;
+    size_t nresources;
     struct err refusal; /* of the events' files; code 0: none */
     struct session_row row;
 };
@@ -92,8 +95,6 @@ static int decode_agent(struct call *c, struct create_call *s, const struct json
 static int refuse_unsupported(const struct create_in *in, struct err *err)
 {
     static const char say[] = "Not supported by this version; leave it out or empty";
-    if (in->resources && in->resources->count > 0)
-        return json_fail(err, "", "resources", "%s", say);
     if (in->vaults && in->vaults->count > 0)
         return json_fail(err, "", "vault_ids", "%s", say);
     return 0;
@@ -109,6 +110,9 @@ static int decode(struct call *c, struct create_call *s, struct err *err)
         rc = metadata_check(in.metadata, false, "/metadata", err);
     if (!rc)
         rc = refuse_unsupported(&in, err);
+    if (!rc)
+        rc = resources_decode(&c->arena, in.resources, c->api->cfg.repositories_http, &s->resources,
+                              &s->nresources, err);
     if (!rc)
         rc = budget_decode(in.budget, &s->row.budget_microusd, err);
     if (!rc)
@@ -205,9 +209,24 @@ static int resolve_environment(struct store_tx *tx, struct call *c, struct creat
     return 0;
 }
 
+/* The session's row with its resources, and theirs. */
+static int insert_session(struct store_tx *tx, struct call *c, struct create_call *s,
+                          struct err *err)
+{
+    struct resource_made *made = NULL;
+    int rc = resources_make(tx, c, &s->row, s->resources, s->nresources, &made, err);
+    if (!rc && s->nresources)
+        rc = resources_provision(&c->arena, s->row.provision, STR_NONE, made, s->nresources,
+                                 &s->row.provision, err);
+    if (!rc)
+        rc = tx_session_insert(tx, &s->row, err);
+    return rc ? rc : resources_insert(tx, c, s->row.key, made, s->nresources, err);
+}
+
 static int create_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct create_call *s = c->state;
+    s->row.provision = STR_NONE;
     int rc = resolve_agent(tx, c, s, err);
     if (!rc && s->refusal.code) {
         *err = s->refusal;
@@ -216,7 +235,7 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
     if (!rc)
         rc = resolve_environment(tx, c, s, err);
     if (!rc)
-        rc = tx_session_insert(tx, &s->row, err);
+        rc = insert_session(tx, c, s, err);
     for (size_t i = 0; !rc && i < s->nevents; i++) {
         struct inbox_row in = {.event = s->events[i].event};
         rc = tx_inbox_add(tx, s->row.key, &in, err);

@@ -47,6 +47,18 @@ static struct str object_or_null(struct str s)
     return s.len ? s : STR_NONE;
 }
 
+/* What clients see of the provision. */
+static void write_resources(struct jw *w, const struct session_row *row)
+{
+    AUTO_ARENA struct arena a;
+    const struct json *doc = NULL;
+    arena_init(&a, row->provision.len * 64 + 65536);
+    if (row->provision.len && json_parse(&a, row->provision, 0, &doc, NULL))
+        doc = NULL;
+    const struct json *list = json_get(doc, "resources");
+    jw_kraw(w, "resources", json_is(list, JSON_ARRAY) ? list->raw : STR("[]"));
+}
+
 void session_write(struct jw *w, const struct session_row *row, int64_t now_us)
 {
     jw_obj(w);
@@ -57,7 +69,7 @@ void session_write(struct jw *w, const struct session_row *row, int64_t now_us)
     jw_kraw(w, "agent", row->agent);
     jw_kstr(w, "environment_id", id_str(&row->environment_id));
     jw_kraw(w, "metadata", row->metadata.len ? row->metadata : STR("{}"));
-    jw_kraw(w, "resources", STR("[]"));
+    write_resources(w, row);
     jw_kraw(w, "vault_ids", STR("[]"));
     jw_kraw(w, "outcome_evaluations", STR("[]"));
     jw_key(w, "budget");

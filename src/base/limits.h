@@ -37,6 +37,8 @@ enum {
     LIMIT_EVENTS_PER_SEND = 1000,
     LIMIT_CONTENT_BLOCKS = 1000,
     LIMIT_FILE_DOCUMENTS = 100,                    /* with files as sources, in one request */
+    LIMIT_RESOURCES = 500,                         /* of one session */
+    LIMIT_REPOSITORIES = 20,                       /* ours: of those */
     LIMIT_MESSAGE_FILES = 20 * 1024 * 1024,        /* ours: bytes of the files in one message */
     LIMIT_REQUEST_FILES = 3 * LIMIT_MESSAGE_FILES, /* ours: ... and in all of one request */
 

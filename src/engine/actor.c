@@ -43,6 +43,7 @@ void actor_free(struct actor *a)
         turn_fini(&a->turn);
     arena_fini(&a->load.arena);
     arena_fini(&a->row_arena);
+    mem_free(a->provision);
     mem_free(a);
 }
 

@@ -84,6 +84,7 @@ struct actor {
     bool sandbox_at_load; /* what the log's head said when it was read */
     struct arena row_arena;
     struct session_row row;
+    char *provision; /* newer than the row's; NULL: it has not changed */
     struct agent agent;
     struct turn turn;
     struct list inbox; /* struct turn_input */

@@ -273,7 +273,7 @@ static void run_call(struct actor *a, struct turn_call *c)
         .name = c->name,
         .input = c->input,
         .environment = a->row.environment,
-        .provision = a->row.provision,
+        .provision = a->provision ? str_z(a->provision) : a->row.provision,
         .first_dispatch = !c->recovered,
         .sandbox_existed = c->recovered ? a->sandbox_at_load : a->row.has_sandbox,
     };

@@ -261,6 +261,16 @@ void engine_session_update(struct engine *e, struct str ws, struct str id,
     post_op(e, ws, id, m);
 }
 
+/* Whoever is loading may have read the row as it was before. */
+void engine_session_provisioned(struct engine *e, struct str id, struct str provision)
+{
+    struct actor *a = map_get(&e->actors, id);
+    if (!a)
+        return; /* read when it is loaded */
+    mem_free(a->provision);
+    a->provision = str_some(provision) ? mem_dupz(provision.ptr, provision.len) : NULL;
+}
+
 void engine_session_archive(struct engine *e, struct str ws, struct str id, struct engine_op *op)
 {
     post_op(e, ws, id, new_op(OP_ARCHIVE, op));
