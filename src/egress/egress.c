@@ -133,10 +133,16 @@ static void put_message(struct buf *out, const char *type, struct str session, s
 
 /* ---- the process ---- */
 
-static void trouble(struct egress *e, const struct err *err)
+static void trouble(struct egress *e, const struct err *err, int64_t retry_ms)
 {
     if (e->ev.on_trouble)
-        e->ev.on_trouble(e->ev.arg, err, e->delay_ms);
+        e->ev.on_trouble(e->ev.arg, err, retry_ms);
+}
+
+static int64_t next_delay(const struct egress *e)
+{
+    int64_t ms = e->delay_ms ? e->delay_ms * 2 : RETRY_MIN_MS;
+    return ms < RETRY_MAX_MS ? ms : RETRY_MAX_MS;
 }
 
 static void finished(struct loop_timer *t)
@@ -158,9 +164,7 @@ static void on_retry(struct loop_timer *t)
 
 static void retry_later(struct egress *e)
 {
-    e->delay_ms = e->delay_ms ? e->delay_ms * 2 : RETRY_MIN_MS;
-    if (e->delay_ms > RETRY_MAX_MS)
-        e->delay_ms = RETRY_MAX_MS;
+    e->delay_ms = next_delay(e);
     loop_timer_start(&e->timer, e->delay_ms, on_retry);
 }
 
@@ -195,7 +199,7 @@ static void on_exited(struct loop_child *child, int status)
         err_set(&err, ERR_INTERNAL, "the egress proxy ended by itself (%s %d); it is started again",
                 WIFSIGNALED(status) ? "signal" : "exit code",
                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-        trouble(e, &err);
+        trouble(e, &err, next_delay(e));
     }
     both_gone(e);
 }
@@ -240,13 +244,13 @@ static void on_packet(void *arg, struct str payload, int fd)
     struct err err = {.code = 0};
     fd_close(fd); /* none is expected */
     if (json_parse(&a, payload, 0, &msg, &err)) {
-        trouble(e, &err);
+        trouble(e, &err, 0);
     } else if (str_eqz(json_get_str(msg, "type"), "decision")) {
         decide(e, msg);
     } else {
         err_set(&err, ERR_INTERNAL, "the egress proxy refused the sandbox of " STR_FMT ": " STR_FMT,
                 STR_ARG(json_get_str(msg, "session")), STR_ARG(json_get_str(msg, "message")));
-        trouble(e, &err);
+        trouble(e, &err, 0);
     }
 }
 
@@ -254,7 +258,7 @@ static void send_member(struct egress *e, const struct member *m)
 {
     struct err err;
     if (e->control && packet_send(e->control, buf_view(&m->message), m->fd, &err))
-        trouble(e, &err);
+        trouble(e, &err, 0);
 }
 
 /* Nothing of the server's environment, which may hold keys. */
@@ -334,7 +338,7 @@ static void start(struct egress *e)
     struct err err = {.code = 0};
     if (try_start(e, &err)) {
         retry_later(e);
-        trouble(e, &err);
+        trouble(e, &err, e->delay_ms);
         return;
     }
     size_t at = 0;
@@ -442,7 +446,7 @@ void egress_remove(struct egress *e, struct str session)
     struct err err;
     put_message(&out, "remove", session, STR_NONE);
     if (e->control && packet_send(e->control, buf_view(&out), -1, &err))
-        trouble(e, &err);
+        trouble(e, &err, 0);
     member_free(m);
 }
 
