@@ -27,7 +27,7 @@
 
 extern char **environ;
 
-enum { LAUNCH_FAILED = 125 };
+enum { LAUNCH_FAILED = 125, LAUNCH_STAGED = 32, LAUNCH_MERGED = 2 };
 
 static _Noreturn void die(const char *what, const char *which)
 {
@@ -48,9 +48,48 @@ struct staged {
     int fd;
 };
 
+/* Two directories shown as one, read-only: what is in `top` hides what `bottom` has. */
+struct merged {
+    const char *name, *top, *bottom;
+    int fds[2];
+};
+
+static void write_proc(const char *path, const char *text)
+{
+    AUTO_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+    struct err err;
+    if (fd < 0 || fd_write_all(fd, str_z(text), &err) != 0)
+        die("cannot write", path);
+}
+
+/* Without root mounts need a user namespace. Its rights end with the execution of bubblewrap, which
+ * makes its own below this one. */
+static void enter_user_namespace(void)
+{
+    char map[64];
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
+    if (unshare(CLONE_NEWUSER) < 0)
+        die("cannot make", "a user namespace");
+    write_proc("/proc/self/setgroups", "deny");
+    snprintf(map, sizeof map, "%u %u 1", (unsigned)uid, (unsigned)uid);
+    write_proc("/proc/self/uid_map", map);
+    snprintf(map, sizeof map, "%u %u 1", (unsigned)gid, (unsigned)gid);
+    write_proc("/proc/self/gid_map", map);
+}
+
+static int open_dir(const char *path)
+{
+    int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        die("cannot open", path);
+    return fd;
+}
+
 /* An empty tmpfs over `at`, seen by nobody else. What will be put on it is opened before it can
  * hide anything, but in the new namespace: a mount cannot be bound out of another one. */
-static void open_stage(const char *at, struct staged *staged, size_t n)
+static void open_stage(const char *at, struct staged *staged, size_t n, struct merged *merged,
+                       size_t nmerged)
 {
     if (unshare(CLONE_NEWNS) < 0)
         die("cannot make", "a mount namespace");
@@ -60,6 +99,10 @@ static void open_stage(const char *at, struct staged *staged, size_t n)
         staged[i].fd = open(staged[i].path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
         if (staged[i].fd < 0)
             die("cannot open", staged[i].path);
+    }
+    for (size_t i = 0; i < nmerged; i++) {
+        merged[i].fds[0] = open_dir(merged[i].top);
+        merged[i].fds[1] = open_dir(merged[i].bottom);
     }
     if (mount("tmpfs", at, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k") < 0)
         die("cannot mount a tmpfs on", at);
@@ -78,6 +121,19 @@ static void put_on_stage(const char *at, const struct staged *s)
         die("cannot make", to);
     if (mount(source, to, NULL, MS_BIND, NULL) < 0)
         die("cannot bind", s->path);
+}
+
+/* By descriptor: a path may hold the characters that separate options. */
+static void merge_on_stage(const char *at, const struct merged *m)
+{
+    char to[512], options[128];
+    snprintf(to, sizeof to, "%s/%s", at, m->name);
+    snprintf(options, sizeof options, "lowerdir=/proc/self/fd/%d:/proc/self/fd/%d", m->fds[0],
+             m->fds[1]);
+    if (mkdir(to, 0755) < 0)
+        die("cannot make", to);
+    if (mount("overlay", to, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, options) < 0)
+        die("cannot merge (overlay)", m->top);
 }
 
 static void set_limit(const char *name, const char *value)
@@ -129,42 +185,75 @@ static void keep_only_path(void)
     environ = only;
 }
 
+struct launch {
+    struct staged staged[LAUNCH_STAGED];
+    struct merged merged[LAUNCH_MERGED];
+    size_t nstaged, nmerged;
+    const char *uid, *stage;
+    bool userns;
+};
+
+/* How many arguments it took; 0: it is none. */
+static int take_option(struct launch *l, int left, char **argv)
+{
+    struct str o = str_z(argv[0]);
+    if (left > 1 && str_eqz(o, "--cgroup")) {
+        join_cgroup(argv[1]);
+        return 2;
+    }
+    if (left > 1 && str_eqz(o, "--uid")) {
+        l->uid = argv[1];
+        return 2;
+    }
+    if (left > 1 && str_eqz(o, "--stage")) {
+        l->stage = argv[1];
+        return 2;
+    }
+    if (str_eqz(o, "--userns")) {
+        l->userns = true;
+        return 1;
+    }
+    if (left > 2 && str_eqz(o, "--put") && l->nstaged < LAUNCH_STAGED) {
+        l->staged[l->nstaged++] = (struct staged){argv[1], argv[2], -1};
+        return 3;
+    }
+    if (left > 3 && str_eqz(o, "--merge") && l->nmerged < LAUNCH_MERGED) {
+        l->merged[l->nmerged++] = (struct merged){argv[1], argv[2], argv[3], {-1, -1}};
+        return 4;
+    }
+    if (left > 2 && str_eqz(o, "--rlimit")) {
+        set_limit(argv[1], argv[2]);
+        return 3;
+    }
+    return 0;
+}
+
 int launch_main(int argc, char **argv)
 {
-    enum { STAGED = 16 };
-    struct staged staged[STAGED];
-    size_t n = 0;
-    const char *uid = NULL, *stage = NULL;
+    struct launch l = {.nstaged = 0};
     int i = 0;
-    for (; i < argc && !str_eqz(str_z(argv[i]), "--"); i++) {
-        struct str o = str_z(argv[i]);
-        if (i + 1 < argc && str_eqz(o, "--cgroup")) {
-            join_cgroup(argv[++i]);
-        } else if (i + 1 < argc && str_eqz(o, "--uid")) {
-            uid = argv[++i];
-        } else if (i + 1 < argc && str_eqz(o, "--stage")) {
-            stage = argv[++i];
-        } else if (i + 2 < argc && str_eqz(o, "--put") && n < STAGED) {
-            staged[n++] = (struct staged){argv[i + 1], argv[i + 2], -1};
-            i += 2;
-        } else if (i + 2 < argc && str_eqz(o, "--rlimit")) {
-            set_limit(argv[i + 1], argv[i + 2]);
-            i += 2;
-        } else {
+    while (i < argc && !str_eqz(str_z(argv[i]), "--")) {
+        int took = take_option(&l, argc - i, argv + i);
+        if (took == 0) {
             fprintf(stderr, "launch: bad argument '%s'\n", argv[i]);
             return LAUNCH_FAILED;
         }
+        i += took;
     }
     if (i + 1 >= argc) {
         fprintf(stderr, "launch: no program\n");
         return LAUNCH_FAILED;
     }
-    if (stage)
-        open_stage(stage, staged, n);
-    for (size_t k = 0; stage && k < n; k++)
-        put_on_stage(stage, &staged[k]);
-    if (uid)
-        become(uid);
+    if (l.userns)
+        enter_user_namespace();
+    if (l.stage)
+        open_stage(l.stage, l.staged, l.nstaged, l.merged, l.nmerged);
+    for (size_t k = 0; l.stage && k < l.nstaged; k++)
+        put_on_stage(l.stage, &l.staged[k]);
+    for (size_t k = 0; l.stage && k < l.nmerged; k++)
+        merge_on_stage(l.stage, &l.merged[k]);
+    if (l.uid)
+        become(l.uid);
     keep_only_path();
     execvp(argv[i + 1], argv + i + 1);
     die("cannot execute", argv[i + 1]);

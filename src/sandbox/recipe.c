@@ -56,6 +56,60 @@ static void put(struct recipe *r, const char *name, const char *path)
     add(r, path);
 }
 
+static const char *const roots[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
+
+static bool is_merged(const struct recipe_how *how)
+{
+    return how->root.usr || how->root.etc;
+}
+
+/* Shown by way of the launcher's private file system: what only root can reach, and what is merged.
+ */
+static bool is_staged(const struct recipe_how *how)
+{
+    return how->uid || is_merged(how);
+}
+
+static void merge(struct recipe *r, const char *name, const char *top, const char *bottom)
+{
+    add(r, "--merge");
+    add(r, name);
+    add(r, top);
+    add(r, bottom);
+}
+
+static void stage_part(struct recipe *r, const struct recipe_how *how)
+{
+    const char *base = how->root.base ? how->root.base : "";
+    char path[PATH_MAX];
+    if (how->uid)
+        add_number(r, "--uid", how->uid);
+    else
+        add(r, "--userns");
+    add(r, "--stage");
+    add(r, stage_dir());
+    snprintf(path, sizeof path, "%s/usr", base);
+    if (how->root.usr)
+        merge(r, "usr", how->root.usr, path);
+    else if (how->root.base)
+        put(r, "usr", path);
+    for (size_t i = 0; how->root.base && i < COUNT_OF(roots); i++) {
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%s", base, roots[i]);
+        if (lstat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            put(r, roots[i], path);
+    }
+    if (how->root.etc) /* what is made up for sandboxes stays on top */
+        merge(r, "etc", how->etc, how->root.etc);
+    else
+        put(r, "etc", how->etc);
+    for (size_t i = 0; i < how->nmounts; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%zu", i);
+        put(r, name, how->mounts[i].host);
+    }
+}
+
 static void launcher_part(struct recipe *r, const struct recipe_how *how)
 {
     add(r, how->launcher);
@@ -72,17 +126,8 @@ static void launcher_part(struct recipe *r, const struct recipe_how *how)
         add_limit(r, "cpu", how->cpu_seconds);
     if (how->memory_mb)
         add_limit(r, "as", how->memory_mb << 20);
-    if (how->uid) {
-        add_number(r, "--uid", how->uid);
-        add(r, "--stage");
-        add(r, stage_dir());
-        put(r, "etc", how->etc);
-        for (size_t i = 0; i < how->nmounts; i++) {
-            char name[32];
-            snprintf(name, sizeof name, "%zu", i);
-            put(r, name, how->mounts[i].host);
-        }
-    }
+    if (is_staged(how))
+        stage_part(r, how);
     add(r, "--");
     add(r, "bwrap");
     add_number(r, "--args", how->args_fd);
@@ -120,19 +165,29 @@ static void bind(struct buf *b, const char *how, const char *from, const char *t
     arg(b, to);
 }
 
-/* The host's programs and libraries, in the layout that the host has. */
-static void system_part(struct buf *b)
+/* The root's programs and libraries, in the layout that it has. */
+static void system_part(struct buf *b, const struct recipe_how *how)
 {
-    static const char *const roots[] = {"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"};
-    bind(b, "--ro-bind", "/usr", "/usr");
+    const char *base = how->root.base ? how->root.base : "";
+    bool staged_base = how->root.base && is_staged(how);
+    char from[PATH_MAX], to[32];
+    if (how->root.usr || staged_base)
+        snprintf(from, sizeof from, "%s/usr", stage_dir());
+    else
+        snprintf(from, sizeof from, "%s/usr", base);
+    bind(b, "--ro-bind", from, "/usr");
     for (size_t i = 0; i < COUNT_OF(roots); i++) {
         char target[PATH_MAX];
-        ssize_t n = readlink(roots[i], target, sizeof target - 1);
+        snprintf(from, sizeof from, "%s/%s", base, roots[i]);
+        snprintf(to, sizeof to, "/%s", roots[i]);
+        ssize_t n = readlink(from, target, sizeof target - 1);
         if (n > 0) {
             target[n] = '\0';
-            bind(b, "--symlink", target, roots[i]);
-        } else if (access(roots[i], F_OK) == 0) {
-            bind(b, "--ro-bind", roots[i], roots[i]);
+            bind(b, "--symlink", target, to);
+        } else if (access(from, F_OK) == 0) {
+            if (staged_base)
+                snprintf(from, sizeof from, "%s/%s", stage_dir(), roots[i]);
+            bind(b, "--ro-bind", from, to);
         }
     }
 }
@@ -143,7 +198,7 @@ static void mounts_part(struct buf *b, const struct recipe_how *how)
         const struct recipe_mount *m = &how->mounts[i];
         char staged[64];
         snprintf(staged, sizeof staged, "%s/%zu", stage_dir(), i);
-        bind(b, m->writable ? "--bind" : "--ro-bind", how->uid ? staged : m->host, m->inside);
+        bind(b, m->writable ? "--bind" : "--ro-bind", is_staged(how) ? staged : m->host, m->inside);
     }
 }
 
@@ -155,7 +210,6 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
                                             "--gid",
                                             "1000",
                                             "--unshare-pid",
-                                            "--unshare-net",
                                             "--unshare-ipc",
                                             "--unshare-uts",
                                             "--unshare-cgroup-try",
@@ -181,6 +235,8 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
                                        "--symlink", "../tmp",   "/var/tmp", "--symlink",
                                        "../run",    "/var/run", NULL};
     args(b, isolation);
+    if (!how->host_network)
+        arg(b, "--unshare-net");
     args(b, variables);
     for (size_t i = 0; how->variables && how->variables[i]; i += 2)
         bind(b, "--setenv", how->variables[i], how->variables[i + 1]);
@@ -188,19 +244,19 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
         arg(b, "--as-pid-1");
     if (how->die_with_server)
         arg(b, "--die-with-parent");
-    system_part(b);
+    system_part(b, how);
     args(b, kernel);
     char size[32], etc[64];
     snprintf(size, sizeof size, "%d", SHM_BYTES);
     bind(b, size, "--tmpfs", "/dev/shm");
     snprintf(etc, sizeof etc, "%s/etc", stage_dir());
     /* Made here with their modes: bubblewrap would make them for its user alone. */
-    static const char *const dirs[] = {"/home", "/mnt", "/mnt/session"};
+    static const char *const dirs[] = {"/home", "/mnt", "/mnt/session", "/opt"};
     for (size_t i = 0; i < COUNT_OF(dirs); i++) {
         bind(b, "--perms", "0755", "--dir");
         arg(b, dirs[i]);
     }
-    bind(b, "--ro-bind", how->uid ? etc : how->etc, "/etc");
+    bind(b, "--ro-bind", is_staged(how) ? etc : how->etc, "/etc");
     args(b, rest);
     mounts_part(b, how);
     arg(b, "--chdir");

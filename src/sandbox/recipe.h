@@ -11,14 +11,23 @@
 
 #include <sys/types.h>
 
-enum { RECIPE_ARGV = 96, RECIPE_MOUNTS = 12 };
+enum { RECIPE_ARGV = 128, RECIPE_MOUNTS = 20 };
 
 struct recipe_mount {
     const char *host, *inside;
     bool writable;
 };
 
+/* What programs and libraries it sees; all NULL: the host's, as they are. */
+struct recipe_root {
+    const char *base; /* unpacked root instead of the host's */
+    /* Directories of a layer, merged over /usr and under /etc by the kernel (overlay). */
+    const char *usr, *etc;
+};
+
 struct recipe_how {
+    struct recipe_root root;
+    bool host_network;    /* only for what the operator's own sources need (build.h) */
     const char *launcher; /* the hand's executable */
     const char *etc;      /* directory that is shown as /etc */
     uid_t uid;            /* run as; 0: as ourselves */
