@@ -62,8 +62,8 @@ struct egress_decision {
 struct egress_events {
     /* When the tunnel or the exchange has ended; a denial at once. */
     void (*on_decision)(void *arg, const struct egress_decision *d);
-    /* The process could not be started, or ended and is started again in `retry_ms`. May be NULL.
-     */
+    /* The process could not be started, or ended, and is started again in `retry_ms`; 0: it goes
+     * on, but a message between it and us went wrong. May be NULL. */
     void (*on_trouble)(void *arg, const struct err *err, int64_t retry_ms);
     void *arg;
 };
