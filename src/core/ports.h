@@ -186,6 +186,13 @@ struct tool_outcome {
     const char *failure_reason; /* out_of_memory, pids, timeout, disk, sandbox_lost, ...; or NULL */
 };
 
+/* Something that a session's sandbox lacks, told to its clients: the session goes on without it. */
+struct sandbox_notice {
+    const char *type;          /* of the error: repository_clone_error, ... */
+    struct str message;        /* for people; never holds a secret */
+    struct str repository_url; /* absent: none */
+};
+
 struct sandbox_port {
     void *self;
     /* Provisions the session's sandbox if needed, runs the call there and reports once. With

@@ -204,6 +204,14 @@ static void fold_updated(struct turn *t, const struct json *body)
     t->caps = now;
 }
 
+/* An attempt at the model that failed; what a sandbox lacks is none. */
+static void fold_error(struct turn *t, const struct json *error)
+{
+    if (str_eqz(json_get_str(json_get(error, "retry_status"), "type"), "retrying") &&
+        !str_starts(json_get_str(error, "type"), STR("repository_")))
+        t->attempts++;
+}
+
 /* Events whose body the fold has to look into. */
 static int fold_body(struct turn *t, const struct event *e, bool *for_model, struct err *err)
 {
@@ -228,11 +236,7 @@ static int fold_body(struct turn *t, const struct event *e, bool *for_model, str
     case EVENT_SESSION_STATUS_IDLE: return fold_idle(t, body, err);
     case EVENT_SESSION_THREAD_STATUS_IDLE: fold_thread_idle(t, body); return 0;
     case EVENT_SESSION_UPDATED: fold_updated(t, body); return 0;
-    case EVENT_SESSION_ERROR:
-        if (str_eqz(json_get_str(json_get(json_get(body, "error"), "retry_status"), "type"),
-                    "retrying"))
-            t->attempts++;
-        return 0;
+    case EVENT_SESSION_ERROR: fold_error(t, json_get(body, "error")); return 0;
     default: return 0;
     }
 }

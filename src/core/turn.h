@@ -159,6 +159,8 @@ void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_f
 void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
                     const struct tool_outcome *o);
 void turn_timer(struct turn *t, struct turn_step *s);
+/* A session.error that ends nothing: the session goes on without what is missing. */
+void turn_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n);
 /* What changed, as JSON values; absent: unchanged. */
 struct turn_update {
     struct str title, metadata, budget, limits;

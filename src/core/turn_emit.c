@@ -207,6 +207,23 @@ void emit_error(struct turn *t, struct turn_step *s, const char *type, const cha
     end(&m);
 }
 
+void emit_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n)
+{
+    struct emission m;
+    begin(&m, t, s, EVENT_SESSION_ERROR, new_id);
+    jw_key(&m.w, "error");
+    jw_obj(&m.w);
+    jw_kz(&m.w, "type", n->type);
+    jw_kstr(&m.w, "message", n->message);
+    jw_kstr(&m.w, "repository_url", n->repository_url);
+    jw_key(&m.w, "retry_status");
+    jw_obj(&m.w);
+    jw_kz(&m.w, "type", "retrying");
+    jw_obj_end(&m.w);
+    jw_obj_end(&m.w);
+    end(&m);
+}
+
 void emit_message(struct turn *t, struct turn_step *s, struct id id,
                   const struct model_block *blocks, size_t n)
 {

@@ -22,6 +22,8 @@ void emit_compacted(struct turn *t, struct turn_step *s, struct str transcript);
 /* retry: "retrying", "exhausted" or "terminal" */
 void emit_error(struct turn *t, struct turn_step *s, const char *type, const char *message,
                 const char *retry);
+/* The same about a sandbox: retrying. */
+void emit_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n);
 /* `id` empty: a new one. */
 void emit_message(struct turn *t, struct turn_step *s, struct id id,
                   const struct model_block *blocks, size_t n);

@@ -564,6 +564,12 @@ void turn_timer(struct turn *t, struct turn_step *s)
     request_start(t, s);
 }
 
+void turn_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n)
+{
+    if (turn_phase(t) != TURN_DEAD)
+        emit_notice(t, s, n);
+}
+
 void turn_session_updated(struct turn *t, struct turn_step *s, const struct turn_update *u)
 {
     bool caps = str_some(u->budget) || str_some(u->limits);

@@ -371,6 +371,7 @@ static void apply_mail(struct actor *a, struct mail *m)
     case MAIL_COUNTED: turn_counted(&a->turn, s, m->tokens); break;
     case MAIL_TOOL_DONE: apply_tool_done(a, m); break;
     case MAIL_TIMER: turn_timer(&a->turn, s); break;
+    case MAIL_NOTICE: turn_notice(&a->turn, s, &m->notice); break;
     case MAIL_OP: break;
     }
     mail_free(m);

@@ -22,6 +22,7 @@ enum mail_kind {
     MAIL_COUNTED,
     MAIL_TOOL_DONE,
     MAIL_TIMER,
+    MAIL_NOTICE,
     MAIL_OP
 };
 
@@ -38,6 +39,7 @@ struct mail {
     int64_t tokens; /* counted */
     struct id tool_use_id;
     struct tool_outcome outcome;
+    struct sandbox_notice notice;
     enum op_kind op_kind;
     struct engine_op *op;
     struct id workspace_id;

@@ -271,6 +271,18 @@ void engine_session_provisioned(struct engine *e, struct str id, struct str prov
     a->provision = str_some(provision) ? mem_dupz(provision.ptr, provision.len) : NULL;
 }
 
+void engine_sandbox_notice(struct engine *e, struct str id, const struct sandbox_notice *notice)
+{
+    if (e->closing)
+        return;
+    struct mail *m = mail_new(MAIL_NOTICE);
+    m->notice.type = notice->type;
+    m->notice.message = arena_str(&m->arena, notice->message);
+    if (str_some(notice->repository_url))
+        m->notice.repository_url = arena_str(&m->arena, notice->repository_url);
+    actor_post(actor_get(e, id, false), m);
+}
+
 void engine_session_archive(struct engine *e, struct str ws, struct str id, struct engine_op *op)
 {
     post_op(e, ws, id, new_op(OP_ARCHIVE, op));

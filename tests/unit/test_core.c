@@ -439,6 +439,34 @@ static void the_tools_offered_are_the_enabled_ones(void **state)
     assert_non_null(strstr(b.data, "Be brief.\",\"cache_control\":{\"type\":\"ephemeral\"}}]"));
 }
 
+static void what_a_sandbox_lacks_is_told_and_ends_nothing(void **state)
+{
+    static const struct sandbox_notice lack = {.type = "repository_not_found_error",
+                                               .message = STR("no \"r\" there"),
+                                               .repository_url = STR("https://git.test/o/r")};
+    struct rig *r = *state;
+    say(r, "go");
+    take_inbox(r);
+    call_tool(r, "bash", "{}");
+    turn_notice(&r->turn, begin(r), &lack);
+    commit(r);
+    expect(r, RUN " user.message " START " agent.tool_use " END " session.error");
+    assert_non_null(strstr(last_body(r),
+                           "\"error\":{\"type\":\"repository_not_found_error\",\"message\":"
+                           "\"no \\\"r\\\" there\",\"repository_url\":"
+                           "\"https://git.test/o/r\",\"retry_status\":{\"type\":"
+                           "\"retrying\"}}"));
+    assert_int_equal(r->turn.attempts, 0); /* it was no attempt at the model */
+    result(r, "done");
+    expect(r, "agent.tool_result " START);
+    assert_null(strstr(messages_of(&r->turn).ptr, "git.test")); /* and the model does not see it */
+    turn_notice(&r->turn, begin(r), &lack);
+    commit(r);
+    expect(r, "session.error");
+    answer_text(r, "done");
+    expect(r, "agent.message " END " " IDLE);
+}
+
 static void event_names_map_both_ways(void **state)
 {
     (void)state;
@@ -477,6 +505,7 @@ int main(void)
         T(previews_carry_the_ids_of_the_final_events),
         T(a_damaged_log_is_an_error_not_an_abort),
         T(the_tools_offered_are_the_enabled_ones),
+        T(what_a_sandbox_lacks_is_told_and_ends_nothing),
         T(event_names_map_both_ways),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
