@@ -3,6 +3,7 @@
 #include "api/budget_decode.h"
 #include "api/compact.h"
 #include "api/metadata.h"
+#include "api/skills_decode.h"
 #include "api/tools_decode.h"
 #include "base/limits.h"
 #include "json/decode.h"
@@ -174,8 +175,6 @@ static int refuse_unsupported(const struct agent_in *in, const char *at, struct 
     static const char say[] = "Not supported by this version; leave it out or empty";
     if (given(in->mcp_servers) && in->mcp_servers->count > 0)
         return json_fail(err, at, "mcp_servers", "%s", say);
-    if (given(in->skills) && in->skills->count > 0)
-        return json_fail(err, at, "skills", "%s", say);
     if (given(in->multiagent))
         return json_fail(err, at, "multiagent", "%s", say);
     if (given(in->identity) && !str_eqz(json_get_str(in->identity, "type"), "service_account"))
@@ -253,6 +252,9 @@ int agent_patch_decode(struct arena *a, const struct json *body, enum agent_patc
     json_pointer_key(where, at, STR("tools"));
     if (!rc && in.tools)
         rc = tools_decode(a, in.tools, where, &out->tools, err);
+    json_pointer_key(where, at, STR("skills"));
+    if (!rc && in.skills)
+        rc = skills_decode(a, in.skills, where, &out->skills, err);
     return rc;
 }
 
@@ -262,6 +264,14 @@ static void replace(struct str *to, struct str value)
 {
     if (str_some(value))
         *to = value;
+}
+
+/* What is at fault when skills cannot be read: the skills, or the tools taken from under them. */
+static const char *skills_pointer(const struct agent_patch *p)
+{
+    if (p->kind == AGENT_CREATE || p->kind == AGENT_UPDATE)
+        return str_some(p->skills) ? "/skills" : "/tools";
+    return str_some(p->skills) ? "/agent/skills" : "/agent/tools";
 }
 
 int agent_patch_apply(struct arena *a, const struct agent_patch *p, struct agent_def *def,
@@ -279,6 +289,7 @@ int agent_patch_apply(struct arena *a, const struct agent_patch *p, struct agent
     replace(&def->description, p->description);
     replace(&def->system, p->system);
     replace(&def->tools, p->tools);
+    replace(&def->skills, p->skills);
     if (p->set_limits)
         def->limits = p->limits;
     int rc = 0;
@@ -286,6 +297,8 @@ int agent_patch_apply(struct arena *a, const struct agent_patch *p, struct agent
         rc = write_model(a, &p->model, p->kind, def->model, &def->model, err);
     if (!rc && (p->metadata || p->kind == AGENT_CREATE))
         rc = metadata_merge(a, def->metadata, p->metadata, false, "/metadata", &def->metadata, err);
+    if (!rc && (str_some(p->skills) || str_some(p->tools)))
+        rc = skills_check_tools(a, def->skills, def->tools, skills_pointer(p), err);
     return rc;
 }
 
@@ -383,6 +396,11 @@ int agent_snapshot_patch(struct arena *a, const struct agent_patch *p, struct st
     int rc = json_parse(a, snapshot, 0, &doc, err);
     if (rc)
         return err_set(err, ERR_CORRUPT, "A stored agent snapshot cannot be read");
+    const struct json *skills = json_get(doc, "skills");
+    if (skills && str_some(p->tools))
+        rc = skills_check_tools(a, skills->raw, p->tools, skills_pointer(p), err);
+    if (rc)
+        return rc;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4);
     struct jw w = jw_to(&b);
     jw_obj(&w);

@@ -34,7 +34,7 @@ enum agent_patch_kind { AGENT_CREATE, AGENT_UPDATE, AGENT_OVERRIDE, AGENT_SESSIO
 
 struct agent_patch {
     enum agent_patch_kind kind;
-    struct str name, description, system, tools; /* JSON text; absent: keep */
+    struct str name, description, system, tools, skills; /* JSON text; absent: keep */
     bool has_model;
     struct model_in model;
     const struct json *metadata; /* NULL: keep */

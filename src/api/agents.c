@@ -4,6 +4,7 @@
 #include "api/compact.h"
 #include "api/cursor.h"
 #include "api/handlers.h"
+#include "api/skill_refs.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -114,10 +115,15 @@ void agents_get(struct call *c)
 
 /* ---- create and update ---- */
 
-static int build(struct call *c, struct agent_def *def, struct err *err)
+/* Skills are looked up when they are named, not when something else changes. */
+static int build(struct store_tx *tx, struct call *c, struct agent_def *def, struct err *err)
 {
     struct agent_call *s = c->state;
+    struct skill_refs skills;
     int rc = agent_patch_apply(&c->arena, &s->patch, def, err);
+    if (!rc && str_some(s->patch.skills))
+        rc =
+            skill_refs_find(tx, call_workspace(c), def->skills, "/skills", &c->arena, &skills, err);
     if (rc)
         return rc;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4ul);
@@ -129,7 +135,7 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct agent_call *s = c->state;
     struct agent_def def = {0};
-    int rc = build(c, &def, err);
+    int rc = build(tx, c, &def, err);
     return rc ? rc : tx_agent_insert(tx, call_workspace(c), &s->row, err);
 }
 
@@ -170,7 +176,7 @@ static int update_step(struct store_tx *tx, struct call *c, struct err *err)
     struct str before = s->row.body;
     rc = agent_def_read(&c->arena, before, &def, err);
     if (rc == 0)
-        rc = build(c, &def, err);
+        rc = build(tx, c, &def, err);
     if (rc || str_eq(before, s->row.body))
         return rc;
     s->row.version++;

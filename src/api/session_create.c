@@ -8,6 +8,7 @@
 #include "api/resources.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
+#include "api/skill_refs.h"
 #include "api/sources.h"
 
 #include "base/clock.h"
@@ -54,6 +55,7 @@ struct create_call {
     size_t nevents;
     struct resource_in *resources;
     size_t nresources;
+    struct skill_refs skills;
     struct err refusal; /* of the events' files; code 0: none */
     struct session_row row;
 };
@@ -156,6 +158,25 @@ static int find_agent(struct store_tx *tx, struct call *c, struct create_call *s
     return rc;
 }
 
+/* The versions that the session keeps, whatever becomes of the skills, and what its sandbox and its
+ * prompt need of them. */
+static int resolve_skills(struct store_tx *tx, struct call *c, struct create_call *s,
+                          struct agent_def *def, struct err *err)
+{
+    int rc = skill_refs_find(tx, call_workspace(c), def->skills, "/agent/skills", &c->arena,
+                             &s->skills, err);
+    if (rc || s->skills.n == 0)
+        return rc;
+    rc = skill_refs_snapshot(&s->skills, &c->arena, &def->skills, err);
+    AUTO_BUF struct buf b = BUF_INIT(1024 * 1024);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    jw_key(&w, "skills");
+    skills_provision(&s->skills, &w);
+    jw_obj_end(&w);
+    return rc ? rc : compact_keep(&c->arena, &b, &s->row.provision, err);
+}
+
 static int resolve_agent(struct store_tx *tx, struct call *c, struct create_call *s,
                          struct err *err)
 {
@@ -166,6 +187,8 @@ static int resolve_agent(struct store_tx *tx, struct call *c, struct create_call
         rc = agent_def_read(&c->arena, agent.body, &def, err);
     if (!rc && s->overrides)
         rc = agent_patch_apply(&c->arena, &s->patch, &def, err);
+    if (!rc)
+        rc = resolve_skills(tx, c, s, &def, err);
     if (rc)
         return rc;
     s->row.agent_id = agent.id;
@@ -236,6 +259,8 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = resolve_environment(tx, c, s, err);
     if (!rc)
         rc = insert_session(tx, c, s, err);
+    if (!rc)
+        rc = skill_refs_hold(tx, s->row.key, &s->skills, err);
     for (size_t i = 0; !rc && i < s->nevents; i++) {
         struct inbox_row in = {.event = s->events[i].event};
         rc = tx_inbox_add(tx, s->row.key, &in, err);
