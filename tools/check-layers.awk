@@ -1,7 +1,7 @@
 # The rules of tools/check-layers.
 BEGIN {
     # Highest first; modules on one line stand side by side and do not see each other.
-    n = split("cli|api|dream routine|engine|memory vault|sandbox|model mcp egress|store|http|io|core|json|base", rows, "|")
+    n = split("cli|api|dream routine|engine|memory vault|sandbox web|model mcp egress|store|http|io|core|json|base", rows, "|")
     for (i = 1; i <= n; i++) {
         m = split(rows[i], names, " ")
         for (j = 1; j <= m; j++) rank[names[j]] = n - i + 1
@@ -13,6 +13,7 @@ BEGIN {
     only["sqlite3.h"] = "^src/store/sqlite/"
     only["libpq-fe.h"] = "^src/store/postgres/"
     only["lua.h"] = only["lauxlib.h"] = only["lualib.h"] = "^src/model/script"
+    only["libxml/HTMLparser.h"] = only["libxml/parser.h"] = only["libxml/xmlerror.h"] = "^src/web/"
     only["xxhash.h"] = "^src/base/digest"
     only["seccomp.h"] = only["linux/seccomp.h"] = only["linux/landlock.h"] = "^(src/sandbox|src/egress|hand)/"
     m = split("assert ctype errno float inttypes limits math stdalign stdarg stdbool stddef stdint stdio " \
