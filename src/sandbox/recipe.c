@@ -252,7 +252,10 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
     snprintf(etc, sizeof etc, "%s/etc", stage_dir());
     /* Made here with their modes: bubblewrap would make them for its user alone. */
     static const char *const dirs[] = {"/home", "/mnt", "/mnt/session", "/opt"};
-    for (size_t i = 0; i < COUNT_OF(dirs); i++) {
+    bool opt = false;
+    for (size_t i = 0; i < how->nmounts; i++)
+        opt = opt || str_starts(str_z(how->mounts[i].inside), STR("/opt/"));
+    for (size_t i = 0; i < COUNT_OF(dirs) - !opt; i++) {
         bind(b, "--perms", "0755", "--dir");
         arg(b, dirs[i]);
     }
