@@ -87,6 +87,9 @@ enum {
     LIMIT_GLOB_RESULTS = 200,       /* (API) */
     LIMIT_GREP_MS = 60 * 1000,      /* (API) */
     LIMIT_SPILL_CHARS = 100000,     /* longer results go to a file (API) */
+    LIMIT_WEB_FETCH = 10 * 1024 * 1024, /* bytes of one response, unpacked */
+    LIMIT_WEB_MS = 30 * 1000,           /* one call of web_fetch or web_search */
+    LIMIT_WEB_SEARCH = 2 * 1024 * 1024, /* bytes of one answer of the search engine */
     LIMIT_HAND_FRAME = 40 * 1024 * 1024,
     LIMIT_HAND_GRACE_MS = 60 * 60 * 1000, /* a hand without a server ends itself */
 
