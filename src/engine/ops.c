@@ -116,6 +116,18 @@ static const char *budget_refused(const struct actor *a, const struct engine_cha
     return budget_change_refused(&t->caps, &t->usage, &t->facts, ch->budget_microusd);
 }
 
+/* A request that runs, or was lost with its process, may cost what was set aside for it: a budget
+ * below that could be passed. */
+static bool below_promised(const struct actor *a, const struct engine_change *ch)
+{
+    const struct turn *t = &a->turn;
+    int64_t promised = t->usage.cost_microusd + t->usage.held_microusd;
+    if (turn_phase(t) == TURN_MODEL)
+        promised += t->request.reserved_microusd;
+    return ch->set_budget && ch->budget_microusd && ch->budget_microusd < t->caps.budget_microusd &&
+           ch->budget_microusd < promised;
+}
+
 static const char *say_budget(const char *reason)
 {
     if (strcmp(reason, "budget_create_only") == 0)
@@ -163,6 +175,10 @@ static bool apply_update(struct actor *a, struct mail *m)
     const char *reason = budget_refused(a, ch);
     if (reason)
         return refuse_detail(m, "/budget", reason, say_budget(reason));
+    if (below_promised(a, ch))
+        return refuse_detail(m, "/budget", "budget_not_raised",
+                             "requests that run, or whose end was not seen, may cost more than "
+                             "that; try again when the session is idle, or choose a higher one");
     c->row = a->row;
     if (ch->agent && change_agent(a, ch, &u, &err)) {
         op_answer(m, NULL, &err);

@@ -373,9 +373,6 @@ static void updated(void *arg, struct db_session *row)
     (void)arg;
     read_agent(ss);
     use_agent(ss);
-    /* It may be lowered to what is known to be spent while requests are on their way. */
-    if (ss->budget_microusd > ss->promised_microusd)
-        ss->promised_microusd = ss->budget_microusd;
     ss->budget_microusd = row->row.budget_microusd;
 }
 
@@ -429,8 +426,6 @@ void check_request(struct node *n, struct session *ss, const struct model_reques
 void check_bill(struct session *ss)
 {
     int64_t budget = ss->row->row.budget_microusd;
-    if (budget > 0 && budget < ss->promised_microusd)
-        budget = ss->promised_microusd;
     if (budget > 0 && ss->billed_microusd > budget)
         sim_fail(ss->sim,
                  "session %d: %" PRId64 " micro-dollars were billed, its budget is %" PRId64,

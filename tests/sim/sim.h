@@ -167,7 +167,6 @@ struct session {
     bool hand_alive, hand_starting;
     struct list tools; /* struct tool, all that ever were */
     int64_t billed_microusd;
-    int64_t promised_microusd; /* the highest budget that was lowered: sent under that one */
     int64_t budget_microusd;
     uint64_t requests; /* that reached the provider */
     int messages;
