@@ -1,6 +1,7 @@
 #include "api/tools_decode.h"
 
 #include "api/compact.h"
+#include "api/web_decode.h"
 #include "base/limits.h"
 #include "core/agent.h"
 #include "json/decode.h"
@@ -18,13 +19,10 @@ static const struct json_field toolset_fields[] = {
                    .nullable = true),
     JSON_FIELD_END};
 
-/* `extras`: settings of the web tools, which this version does not offer. */
 struct config_in {
-    const struct json *name, *type, *enabled, *policy, *extras[5];
+    const struct json *name, *type, *enabled, *policy;
+    struct web_settings web;
 };
-
-static const char *const extra_names[] = {"allowed_domains", "blocked_domains",
-                                          "max_content_tokens", "url_sources", "user_location"};
 
 static const struct json_field default_fields[] = {
     JSON_FIELD_ANY(struct config_in, enabled, "enabled", .type = JSON_BOOL, .nullable = true),
@@ -38,11 +36,11 @@ static const struct json_field config_fields[] = {
     JSON_FIELD_ANY(struct config_in, enabled, "enabled", .type = JSON_BOOL, .nullable = true),
     JSON_FIELD_ANY(struct config_in, policy, "permission_policy", .type = JSON_OBJECT,
                    .nullable = true),
-    JSON_FIELD_ANY(struct config_in, extras[0], "allowed_domains"),
-    JSON_FIELD_ANY(struct config_in, extras[1], "blocked_domains"),
-    JSON_FIELD_ANY(struct config_in, extras[2], "max_content_tokens"),
-    JSON_FIELD_ANY(struct config_in, extras[3], "url_sources"),
-    JSON_FIELD_ANY(struct config_in, extras[4], "user_location"),
+    JSON_FIELD_ANY(struct config_in, web.allowed_domains, "allowed_domains"),
+    JSON_FIELD_ANY(struct config_in, web.blocked_domains, "blocked_domains"),
+    JSON_FIELD_ANY(struct config_in, web.max_content_tokens, "max_content_tokens"),
+    JSON_FIELD_ANY(struct config_in, web.url_sources, "url_sources"),
+    JSON_FIELD_ANY(struct config_in, web.user_location, "user_location"),
     JSON_FIELD_END};
 
 struct custom_in {
@@ -122,11 +120,7 @@ static int check_config(struct decoder *d, const struct config_in *in, const str
         if (str_eq(json_get_str(other, "name"), in->name->str))
             return json_fail(d->err, at, "name", "'" STR_FMT "' is configured twice",
                              STR_ARG(in->name->str));
-    for (size_t i = 0; i < COUNT_OF(extra_names); i++)
-        if (in->extras[i] && in->extras[i]->type != JSON_NULL)
-            return json_fail(d->err, at, extra_names[i],
-                             "Not supported by this version, which does not offer the web tools");
-    return 0;
+    return web_decode(tool_of(in->name->str), &in->web, d->tools, at, d->err);
 }
 
 /* What a toolset's default_config says, for the tools that say nothing of their own. */
@@ -150,8 +144,7 @@ static int decode_config(struct decoder *d, const struct json *configs, const st
     jw_kstr(d->w, "name", in.name->str);
     jw_kstr(d->w, "type", in.name->str);
     write_common(d->w, flag(in.enabled, def.enabled), def.policy);
-    if (str_eqz(in.name->str, "web_fetch"))
-        jw_knull(d->w, "url_sources");
+    web_write(d->w, tool_of(in.name->str), &in.web);
     jw_obj_end(d->w);
     return 0;
 }

@@ -215,7 +215,7 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
         {TOOL("{\"type\":\"agent_toolset_20260401\",\"default_config\":{\"permission_policy\":{"
               "\"type\":\"sometimes\"}}}"),
          "/tools/0/default_config/permission_policy/type"},
-        {TOOL("{\"type\":\"agent_toolset_20260401\",\"configs\":[{\"name\":\"web_fetch\","
+        {TOOL("{\"type\":\"agent_toolset_20260401\",\"configs\":[{\"name\":\"bash\","
               "\"allowed_domains\":[\"a.com\"]}]}"),
          "/tools/0/configs/0/allowed_domains"},
         {CUSTOM("a b", "{\"type\":\"object\"}"), "/tools/0/name"},
