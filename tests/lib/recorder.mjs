@@ -37,6 +37,15 @@ export const ROUTES = {
     'GET /v1/files/{id}': 'File',
     'DELETE /v1/files/{id}': 'FileDeleted',
     'GET /v1/files/{id}/content': null,
+    'POST /v1/skills': 'Skill',
+    'GET /v1/skills': 'SkillPage',
+    'GET /v1/skills/{id}': 'Skill',
+    'DELETE /v1/skills/{id}': 'SkillDeleted',
+    'POST /v1/skills/{id}/versions': 'SkillVersion',
+    'GET /v1/skills/{id}/versions': 'SkillVersionPage',
+    'GET /v1/skills/{id}/versions/{id}': 'SkillVersion',
+    'DELETE /v1/skills/{id}/versions/{id}': 'SkillVersionDeleted',
+    'GET /v1/skills/{id}/versions/{id}/content': null,
     'GET /v1/models': 'ModelPage',
     'GET /v1/models/{id}': 'Model',
     'PUT /v1/sessions/{id}/workspace': null,
@@ -48,8 +57,8 @@ export const ROUTES = {
     'GET /metrics': null,
 };
 
-const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ModelPage: 'Model' };
-const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_' };
+const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ModelPage: 'Model', SkillPage: 'Skill', SkillVersionPage: 'SkillVersion' };
+const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_', skill: 'skill_', skill_deleted: 'skill_', skill_version: 'skillver_' };
 const ERROR_TYPES = {
     400: ['invalid_request_error'], 401: ['authentication_error'], 402: ['billing_error'], 403: ['permission_error'],
     404: ['not_found_error'], 405: ['invalid_request_error'], 408: ['timeout_error'], 409: ['conflict_error'], 412: ['invalid_request_error'],
@@ -102,8 +111,11 @@ export class Recorder {
 
     // One value of the SDK's type `name`: shape, unknown fields, times, ids.
     check(where, name, value) {
-        for (const error of schemas(this.sdk).errors(name, value)) this.#problem(where, `${value?.type ?? name}: ${error}`);
-        for (const at of schemas().unknown(name, value)) {
+        // Skills have two published shapes, each known to one release only.
+        const old = value?.type === 'skill' ? 'latest_version' in value : value?.type === 'skill_version' && 'version' in value;
+        const sdk = /^Skill/.test(name) && !/Deleted$/.test(name) ? (old ? 'sdk-0120' : '@anthropic-ai/sdk') : this.sdk;
+        for (const error of schemas(sdk).errors(name, value)) this.#problem(where, `${value?.type ?? name}: ${error}`);
+        for (const at of schemas(old ? sdk : undefined).unknown(name, value)) {
             if (!isExtension(value.type, at)) this.#problem(where, `field ${value.type}.${at} is neither the SDK's nor in docs/extensions.md`);
         }
         for (const bad of badTimes(value)) this.#problem(where, bad);

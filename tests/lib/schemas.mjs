@@ -26,11 +26,26 @@ const TYPES = {
     PlainModel: ['resources/models', 'ModelInfo'],
     ErrorResponse: ['resources/beta/beta', 'BetaErrorResponse'],
 };
+// Where the releases have different names, and different shapes.
+const OWN_TYPES = {
+    '@anthropic-ai/sdk': {
+        Skill: ['resources/beta/skills/skills', 'BetaSkill'],
+        SkillDeleted: ['resources/beta/skills/skills', 'BetaDeletedSkill'],
+        SkillVersion: ['resources/beta/skills/versions', 'BetaSkillVersion'],
+        SkillVersionDeleted: ['resources/beta/skills/versions', 'BetaDeletedSkillVersion'],
+    },
+    'sdk-0120': {
+        Skill: ['resources/beta/skills/skills', 'SkillRetrieveResponse'],
+        SkillDeleted: ['resources/beta/skills/skills', 'SkillDeleteResponse'],
+        SkillVersion: ['resources/beta/skills/versions', 'VersionRetrieveResponse'],
+        SkillVersionDeleted: ['resources/beta/skills/versions', 'VersionDeleteResponse'],
+    },
+};
 const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread' };
 
-function entrySource(sdkDir) {
+function entrySource(sdkDir, packageName) {
     const lines = [];
-    for (const [name, [file, type]] of Object.entries(TYPES)) {
+    for (const [name, [file, type]] of Object.entries({ ...TYPES, ...OWN_TYPES[packageName] })) {
         lines.push(`import type { ${type} as Its${name} } from '${sdkDir}/${file}';`);
         lines.push(`export type ${name} = Its${name};`);
     }
@@ -41,11 +56,11 @@ function entrySource(sdkDir) {
     return lines.join('\n') + '\n';
 }
 
-function generate(sdkDir, workDir) {
+function generate(sdkDir, workDir, packageName) {
     const { createGenerator } = require('ts-json-schema-generator');
     const entry = path.join(workDir, 'entry.ts');
     const tsconfig = path.join(workDir, 'tsconfig.json');
-    writeFileSync(entry, entrySource(sdkDir));
+    writeFileSync(entry, entrySource(sdkDir, packageName));
     const compilerOptions = { target: 'ES2022', module: 'NodeNext', moduleResolution: 'NodeNext', strict: true, types: [] };
     writeFileSync(tsconfig, JSON.stringify({ compilerOptions: { ...compilerOptions, skipLibCheck: true, noEmit: true }, files: [entry] }));
     return createGenerator({
@@ -63,7 +78,7 @@ function load(packageName) {
     if (!existsSync(file)) {
         const workDir = path.join(build, 'contract', `sdk-${version}.${process.pid}`);
         mkdirSync(workDir, { recursive: true });
-        const schema = generate(sdkDir, workDir);
+        const schema = generate(sdkDir, workDir, packageName);
         writeFileSync(path.join(workDir, 'schema.json'), JSON.stringify(schema, null, 1));
         renameSync(path.join(workDir, 'schema.json'), file);
     }
