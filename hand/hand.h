@@ -33,6 +33,8 @@ struct hand_config {
     bool no_rg;
     /* Where no cgroup does it the hand itself counts; 0: it does not. */
     int64_t watch_pids, watch_memory_mb;
+    int64_t proxy_port; /* on loopback, for the egress proxy; 0: none */
+    int64_t wall_ms; /* no call may take longer; 0: as long as it asks for */
 };
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_DONE };
@@ -72,13 +74,14 @@ struct shell {
 
 struct conn {
     int fd; /* -1: free */
+    bool wants_network;
     struct buf in, out;
 };
 
 struct hand {
     struct hand_config cfg;
     struct tool_env env;
-    int signal_fd;
+    int signal_fd, proxy_fd; /* proxy_fd -1: none */
     struct list calls;
     size_t ncalls, bytes;
     struct conn conns[HAND_CONNS];
@@ -150,6 +153,13 @@ void hand_broadcast_started(struct hand *h, const struct call *c);
 /* Gives up what is left to give up: dumpability, privileges to gain, files outside the sandbox's
  * directories. Returns the Landlock ABI in use, 0 for none. */
 int confine(bool landlock);
+
+/* ---- network.c ---- */
+
+/* A listening socket on loopback, or -1, said on stderr. */
+int network_listen(int64_t port);
+/* Sends it (-1: that there is none) over a connection with nothing queued; false: it did not fit. */
+bool network_send(int to, int fd);
 
 /* ---- launch.c ---- */
 

@@ -20,7 +20,8 @@ static int usage(const char *bad)
     fprintf(stderr,
             "hand: bad argument '%s'\n"
             "usage: hand --fd N [--workdir DIR] [--spill DIR] [--grace-ms N] [--landlock]\n"
-            "            [--pids N] [--memory-mb N] [--no-rg]\n"
+            "            [--pids N] [--memory-mb N] [--wall-ms N] [--no-rg]\n"
+            "            [--proxy-port N]\n"
             "       hand --launch OPTIONS -- PROGRAM ARGUMENTS\n"
             "       hand --selftest --fd N ...\n",
             bad);
@@ -61,6 +62,8 @@ static bool parse(int argc, char **argv, struct options *o, const char **bad)
         {"--grace-ms", &o->cfg.grace_ms, NULL, NULL},
         {"--pids", &o->cfg.watch_pids, NULL, NULL},
         {"--memory-mb", &o->cfg.watch_memory_mb, NULL, NULL},
+        {"--wall-ms", &o->cfg.wall_ms, NULL, NULL},
+        {"--proxy-port", &o->cfg.proxy_port, NULL, NULL},
         {"--workdir", NULL, &o->cfg.workdir, NULL},
         {"--spill", NULL, &o->cfg.spill_dir, NULL},
         {"--landlock", NULL, NULL, &o->landlock},

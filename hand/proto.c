@@ -3,7 +3,7 @@
 #include "json/decode.h"
 
 static const char *const op_names[] = {"run",   "query", "ack",      "ack_all", "cancel",
-                                       "limit", "ping",  "shutdown", NULL};
+                                       "limit", "ping",  "shutdown", "network", NULL};
 
 int proto_cut(const struct buf *in, size_t max, struct str *payload, size_t *used, struct err *err)
 {

@@ -11,6 +11,7 @@
  *   {"op":"ack_all"}          forget every finished result   {"op":"cancel","id":I}
  *   {"op":"limit","reason":R,"message":M}  end everything that runs: a limit was hit
  *   {"op":"ping"}             {"op":"shutdown"}
+ *   {"op":"network"}          the socket on the sandbox's loopback that the egress proxy serves
  * From the hand:
  *   {"op":"hello","version":1,"pid":P,...}    once per connection
  *   {"op":"started","id":I,"timeout_ms":N}    it runs now
@@ -19,6 +20,7 @@
  *   {"op":"state","id":I,"state":"queued"|"running"|"acknowledged"|"unknown"}
  *   {"op":"refused","id":I,"message":M}       not run: too much is unacknowledged, or a bad request
  *   {"op":"pong"}
+ *   {"op":"network"}          with that socket's descriptor; without one: there is none
  */
 #ifndef OSTLER_HAND_PROTO_H
 #define OSTLER_HAND_PROTO_H
@@ -36,6 +38,7 @@ enum proto_op {
     PROTO_LIMIT,
     PROTO_PING,
     PROTO_SHUTDOWN,
+    PROTO_NETWORK,
 };
 
 struct proto_request {

@@ -64,6 +64,9 @@ static void conn_flush(struct hand *h, struct conn *c)
         buf_consume(&c->out, (size_t)n);
     }
     shrink(&c->out);
+    /* A descriptor travels with bytes of its own, so behind what was queued. */
+    if (c->fd >= 0 && c->wants_network && network_send(c->fd, h->proxy_fd))
+        c->wants_network = false;
 }
 
 void hand_send_state(struct conn *to, const char *op, struct str id, const char *state)
@@ -203,6 +206,7 @@ static void on_request(struct hand *h, struct conn *from, const struct proto_req
     }
     case PROTO_PING: hand_send_state(from, "pong", STR_NONE, NULL); break;
     case PROTO_SHUTDOWN: h->quit = true; break;
+    case PROTO_NETWORK: from->wants_network = true; break;
     }
 }
 
@@ -450,6 +454,9 @@ int hand_serve(const struct hand_config *cfg)
         return 1;
     /* Orphans come to us even where we are not pid 1. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    h->proxy_fd = cfg->proxy_port ? network_listen(cfg->proxy_port) : -1;
+    if (cfg->proxy_port && h->proxy_fd < 0)
+        return 1;
     h->alone_since_us = clock_mono_us();
     loop(h);
     /* As pid 1 our end is everybody's; elsewhere the shell's family must be ended. */
