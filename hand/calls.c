@@ -35,7 +35,8 @@ struct call *call_add(struct hand *h, const struct proto_request *r, char why[12
     c->tool = tool_find(r->tool);
     c->input = mem_dupz(r->input->raw.ptr, r->input->raw.len);
     c->input_len = r->input->raw.len;
-    c->timeout_ms = r->timeout_ms;
+    c->timeout_ms =
+        h->cfg.wall_ms && h->cfg.wall_ms < r->timeout_ms ? h->cfg.wall_ms : r->timeout_ms;
     c->pipe = -1;
     list_push(&h->calls, &c->node);
     h->ncalls++;

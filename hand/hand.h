@@ -34,7 +34,7 @@ struct hand_config {
     /* Where no cgroup does it the hand itself counts; 0: it does not. */
     int64_t watch_pids, watch_memory_mb;
     int64_t proxy_port; /* on loopback, for the egress proxy; 0: none */
-    int64_t wall_ms; /* no call may take longer; 0: as long as it asks for */
+    int64_t wall_ms;    /* no call may take longer; 0: as long as it asks for */
 };
 
 enum call_state { CALL_QUEUED, CALL_RUNNING, CALL_DONE };
@@ -158,7 +158,8 @@ int confine(bool landlock);
 
 /* A listening socket on loopback, or -1, said on stderr. */
 int network_listen(int64_t port);
-/* Sends it (-1: that there is none) over a connection with nothing queued; false: it did not fit. */
+/* Sends it (-1: that there is none) over a connection with nothing queued; false: it did not fit.
+ */
 bool network_send(int to, int fd);
 
 /* ---- launch.c ---- */

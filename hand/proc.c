@@ -15,7 +15,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { KILL_ROUNDS = 32 };
+enum { KILL_ROUNDS = 32, SHARED_SMALL_KB = 32 << 10 };
 
 void proc_child(int keep)
 {
@@ -120,25 +120,70 @@ void proc_kill_shell(struct hand *h)
         kill(-1, SIGKILL);
 }
 
+/* What a process has of its own and of what is shared with others (which then counts for each). */
+static int64_t memory_kb(const char *pid)
+{
+    char path[64], text[128];
+    long long size, resident, shared;
+    snprintf(path, sizeof path, "/proc/%.20s/statm", pid);
+    if (!read_small(path, text, sizeof text) ||
+        sscanf(text, "%lld %lld %lld", &size, &resident, &shared) != 3)
+        return 0;
+    int64_t page_kb = sysconf(_SC_PAGESIZE) / 1024, own = (resident - shared) * page_kb;
+    if (shared * page_kb < SHARED_SMALL_KB) /* its program and libraries */
+        return own;
+    /* Only the proportional set says which of it is memory and which is a file's, and how many
+     * others have it; the kernel has to walk the page tables for that. */
+    char rollup[2048];
+    snprintf(path, sizeof path, "/proc/%.20s/smaps_rollup", pid);
+    const char *anon = NULL, *shmem = NULL;
+    if (read_small(path, rollup, sizeof rollup)) {
+        anon = strstr(rollup, "Pss_Anon:");
+        shmem = strstr(rollup, "Pss_Shmem:");
+    }
+    if (!anon || !shmem) /* it hides: all of it, then */
+        return resident * page_kb;
+    return strtoll(anon + strlen("Pss_Anon:"), NULL, 10) +
+           strtoll(shmem + strlen("Pss_Shmem:"), NULL, 10);
+}
+
+/* Segments outlive whoever attached them. Columns: key shmid perms size cpid lpid nattch uid gid
+ * cuid cgid atime dtime ctime rss swap. */
+static int64_t detached_kb(void)
+{
+    AUTO_BUF struct buf text = BUF_INIT(1 << 20);
+    int64_t sum = 0;
+    if (fd_read_file("/proc/sysvipc/shm", &text, NULL) != 0)
+        return 0;
+    struct str rest = buf_view(&text);
+    str_split(&rest, '\n');
+    while (str_some(rest)) {
+        char line[256];
+        long long attached, bytes;
+        struct str s = str_split(&rest, '\n');
+        if (str_copyz(line, sizeof line, s) &&
+            sscanf(line, "%*s %*s %*s %*s %*s %*s %lld %*s %*s %*s %*s %*s %*s %*s %lld", &attached,
+                   &bytes) == 2 &&
+            attached == 0)
+            sum += bytes / 1024;
+    }
+    return sum;
+}
+
 bool proc_over_limit(const struct hand *h, const char **reason, char message[160])
 {
-    int64_t n = 0, pages = 0;
+    int64_t n = 0, sum_kb = detached_kb();
     DIR *d = opendir("/proc");
     struct dirent *e;
     while (d && (e = readdir(d))) {
         if (e->d_name[0] < '1' || e->d_name[0] > '9')
             continue;
-        char path[64], text[128];
-        long long size, resident, shared;
-        snprintf(path, sizeof path, "/proc/%.20s/statm", e->d_name);
         n++;
-        if (read_small(path, text, sizeof text) &&
-            sscanf(text, "%lld %lld %lld", &size, &resident, &shared) == 3)
-            pages += resident - shared;
+        sum_kb += memory_kb(e->d_name);
     }
     if (d)
         closedir(d);
-    int64_t memory_mb = pages * sysconf(_SC_PAGESIZE) >> 20;
+    int64_t memory_mb = sum_kb >> 10;
     if (h->cfg.watch_pids && n >= h->cfg.watch_pids) {
         *reason = "pids";
         snprintf(message, 160, "the sandbox reached its limit of %" PRId64 " processes",

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -126,7 +127,7 @@ static void quote(struct buf *b, struct str s)
     buf_ch(b, '\'');
 }
 
-static bool parse_timeout(const struct json *input, int64_t *timeout_ms)
+static bool parse_timeout(const struct hand *h, const struct json *input, int64_t *timeout_ms)
 {
     const struct json *v = json_get(input, "timeout_ms");
     if (!v || v->type == JSON_NULL)
@@ -135,6 +136,8 @@ static bool parse_timeout(const struct json *input, int64_t *timeout_ms)
         return false;
     if (*timeout_ms > LIMIT_TOOL_MAX_MS)
         *timeout_ms = LIMIT_TOOL_MAX_MS;
+    if (h->cfg.wall_ms && *timeout_ms > h->cfg.wall_ms)
+        *timeout_ms = h->cfg.wall_ms;
     return true;
 }
 
@@ -173,7 +176,7 @@ static void start_parsed(struct hand *h, struct call *c, const struct json *inpu
     const struct json *command = json_get(input, "command");
     if (command && command->type == JSON_NULL)
         command = NULL;
-    if (!parse_timeout(input, &c->timeout_ms)) {
+    if (!parse_timeout(h, input, &c->timeout_ms)) {
         fail_call(h, c, "bash: timeout_ms must be a whole number of milliseconds, at least 1");
         return;
     }
@@ -301,8 +304,15 @@ static void end_call(struct hand *h, const char *text, bool with_output, bool is
 static void finish(struct hand *h, int code)
 {
     drain(h, DRAIN_MAX);
-    char text[32];
+    char text[128];
+    struct rlimit file;
     bool silent = h->shell.output.len == 0 && h->shell.dropped == 0;
+    if (code == 128 + SIGXFSZ && getrlimit(RLIMIT_FSIZE, &file) == 0) {
+        snprintf(text, sizeof text, "bash: a file reached the limit of %llu MB for one file",
+                 (unsigned long long)file.rlim_cur >> 20);
+        end_call(h, text, true, true, "disk");
+        return;
+    }
     snprintf(text, sizeof text, "exit %d", code);
     end_call(h, code && silent ? text : NULL, !(code && silent), code != 0, NULL);
 }

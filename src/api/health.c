@@ -17,6 +17,7 @@ static void write_tier(struct jw *w, const struct sandbox_tier *t)
     jw_kbool(w, "ok", t && t->ok);
     jw_kz(w, "tier", t ? t->name : "probing");
     if (t) {
+        jw_kbool(w, "container", t->container);
         jw_kz(w, "limits", t->limits);
         jw_kbool(w, "seccomp", t->seccomp);
         jw_kbool(w, "landlock", t->landlock);

@@ -10,6 +10,7 @@
 #include "sandbox/tree.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -110,12 +111,14 @@ static void add_tier(struct doctor *d, const struct sandbox_tier *t)
     split_reason(t->reason, &what, &remedy);
     struct doctor_check *c;
     if (t->ok) {
-        c = doctor_add(d, "sandbox.tier", DOCTOR_OK, "%s", t->name);
+        c = doctor_add(d, "sandbox.tier", DOCTOR_OK, "%s%s%s" STR_FMT, t->name,
+                       t->container ? ", in a container" : "", what.len ? ": " : "", STR_ARG(what));
     } else {
         c = doctor_add(d, "sandbox.tier", DOCTOR_FAIL, STR_FMT, STR_ARG(what));
         doctor_remedy(c, STR_FMT, STR_ARG(remedy));
     }
     doctor_fact_str(c, "tier", t->name);
+    doctor_fact_bool(c, "container", t->container);
     doctor_fact_i64(c, "uid", geteuid());
 }
 
@@ -333,6 +336,21 @@ static void try_sandbox(struct trial *t)
     end_sandbox(t);
 }
 
+/* What the server was told is not what works here. */
+static void add_unsafe(struct doctor *d)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/sandboxes/" SANDBOX_UNSAFE_MARK, d->config.data);
+    if (access(path, F_OK) < 0)
+        return;
+    struct doctor_check *c =
+        doctor_add(d, "sandbox.unsafe", DOCTOR_WARN,
+                   "the server was last started with --unsafe-no-sandbox: its tier is none-unsafe "
+                   "and tools run with its own rights");
+    doctor_fact_str(c, "tier", "none-unsafe");
+    doctor_remedy(c, "start it without --unsafe-no-sandbox");
+}
+
 static void run_trial(struct doctor *d)
 {
     struct trial t = {.d = d, .loop = loop_new(), .session = id_new("sesn")};
@@ -371,6 +389,7 @@ void doctor_sandbox(struct doctor *d)
         return;
     }
     run_trial(d);
+    add_unsafe(d);
     tree_remove(d->scratch, NULL);
     d->scratch[0] = '\0';
 }

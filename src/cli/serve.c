@@ -35,13 +35,14 @@ struct serve {
     struct http_client *http;
     struct model_router *models;
     struct sandboxes *sandboxes;
+    struct web *web;
     struct peers *peers;
     struct engine *engine;
     struct api *api;
     struct sweep sweep;
     struct loop_timer deadline;
     int64_t ready_fd, listen_fd, workers, started_us;
-    bool locked, waiting, stopping;
+    bool locked, waiting, stopping, unsafe;
     struct err waited;
 };
 
@@ -112,6 +113,11 @@ static void close_upper(struct serve *s)
         wait_end(s);
     }
     sweep_cancel(&s->sweep);
+    if (s->web) {
+        wait_begin(s);
+        web_close(s->web, wait_over, s);
+        wait_end(s);
+    }
     if (s->sandboxes) {
         wait_begin(s);
         sandboxes_close(s->sandboxes, wait_over, s);
@@ -206,7 +212,12 @@ static void on_probed(void *arg)
 {
     const struct serve *s = arg;
     const struct sandbox_tier *t = sandboxes_tier(s->sandboxes);
-    if (!t->ok)
+    if (s->unsafe)
+        log_line(LOG_WARN,
+                 "--unsafe-no-sandbox: tools run WITHOUT A SANDBOX, with this server's rights to "
+                 "files, processes and the network; never use it with what others wrote",
+                 "tier", t->name, NULL);
+    else if (!t->ok)
         log_line(LOG_WARN, "no sandbox works here: tool calls will fail; see `ostler doctor`",
                  "reason", t->reason, NULL);
     else
@@ -217,13 +228,21 @@ static void on_probed(void *arg)
 static int open_sandboxes(struct serve *s, struct err *err)
 {
     const char *dir = arena_printf(&s->config.arena, "%s/sandboxes", s->config.data).ptr;
-    const struct sandbox_config cfg = {.dir = dir, .limits = s->config.limits};
+    const struct sandbox_config cfg = {
+        .dir = dir, .limits = s->config.limits, .unsafe = s->unsafe};
     int rc = sandboxes_open(s->loop, &cfg, &s->sandboxes, err);
     if (rc)
         return rc;
     sandboxes_on_probed(s->sandboxes, on_probed, s);
     sweep_start(&s->sweep, store_port(s->store), s->sandboxes, dir);
     return 0;
+}
+
+static int open_web(struct serve *s, struct err *err)
+{
+    struct web_config cfg;
+    int rc = config_web(&s->config, &cfg, err);
+    return rc ? rc : web_open(s->loop, &cfg, &s->web, err);
 }
 
 static int open_engine(struct serve *s, struct err *err)
@@ -234,6 +253,7 @@ static int open_engine(struct serve *s, struct err *err)
         .rand = ports_rand(),
         .model = model_router_port(s->models),
         .sandbox = sandboxes_port(s->sandboxes),
+        .web = web_port(s->web),
         .judge_model = str_z(s->config.judge_model),
         .peers = peers_port(s->peers),
     };
@@ -284,6 +304,7 @@ static int serve_open(struct serve *s, struct err *err)
     rc = rc ? rc : seed_key(s, err);
     rc = rc ? rc : open_models(s, err);
     rc = rc ? rc : open_sandboxes(s, err);
+    rc = rc ? rc : open_web(s, err);
     rc = rc ? rc : open_engine(s, err);
     return rc ? rc : open_api(s, err);
 }
@@ -378,6 +399,8 @@ static int parse(struct serve *s, int argc, char **argv, int *code)
         {"log-json", 0, OPTION_FLAG, &flags.log_json, NULL, "log lines as JSON", 0, 0},
         {"workers", 0, OPTION_I64, &s->workers, "N",
          "that many processes on one data directory and address [1]", 1, WORKERS_MAX},
+        {"unsafe-no-sandbox", 0, OPTION_FLAG, &s->unsafe, NULL,
+         "development only: run tools without isolation, as the server", 0, 0},
         {"ready-fd", 0, OPTION_I64, &s->ready_fd, "N", NULL, 3, 1023},
         {"listen-fd", 0, OPTION_I64, &s->listen_fd, "N", NULL, 3, 1023},
         {.kind = OPTION_END},

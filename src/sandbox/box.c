@@ -482,7 +482,14 @@ void box_idle(struct box *b)
     if (!b->conn || sm_state(&b->sm) != BOX_UP || !list_empty(&b->calls))
         return;
     box_send_op(b, "ack_all", NULL, NULL, NULL);
-    loop_timer_start(&b->timer, b->s->host.grace_ms, park);
+    if (!b->limits.wall_seconds)
+        loop_timer_start(&b->timer, b->s->host.grace_ms, park);
+}
+
+void box_unused(struct box *b)
+{
+    if (b->limits.wall_seconds && sm_state(&b->sm) == BOX_UP)
+        loop_timer_start(&b->timer, b->limits.wall_seconds * 1000, park);
 }
 
 void box_close(struct box *b)

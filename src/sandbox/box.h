@@ -93,6 +93,8 @@ struct box *box_find(struct sandboxes *s, struct str session_id);
 void box_finish(struct box *b, struct box_call *c, struct str content, bool is_error,
                 const char *reason);
 void box_finish_lost(struct box *b, struct box_call *c, const char *reason);
+/* Its last call has ended: what that left running has as long as a call. */
+void box_unused(struct box *b);
 /* The hand said hello. */
 void box_up(struct box *b);
 /* The hand is gone or must go; reason NULL: what the counters say. */

@@ -190,10 +190,14 @@ static int try_group(const struct cgroups *cg)
     return rc ? (err.sys ? err.sys : EINVAL) : 0;
 }
 
-void cgroups_detect(struct cgroups *cg)
+void cgroups_detect(struct cgroups *cg, bool none)
 {
     *cg = (struct cgroups){.kind = CGROUP_NONE};
     struct found f;
+    if (none) {
+        snprintf(cg->reason, sizeof cg->reason, "cgroups are switched off");
+        return;
+    }
     find_mounts(&f);
     int v2 = try_v2(cg, &f);
     if (v2 == 0)
@@ -209,7 +213,7 @@ void cgroups_detect(struct cgroups *cg)
     cg->kind = CGROUP_NONE;
     int sys = v2 == ENOENT ? v1 : v2;
     snprintf(cg->reason, sizeof cg->reason,
-             "no cgroup can be made (%s): run as root, or under systemd with Delegate=yes",
+             "no cgroup can be made (%s); run as root, or under systemd with Delegate=yes",
              sys == ENOENT ? "no memory and pids controllers are mounted" : strerror(sys));
 }
 

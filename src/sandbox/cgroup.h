@@ -31,7 +31,7 @@ struct cgroup_counters {
 };
 
 /* Tries, in the groups that this process may make groups in. */
-void cgroups_detect(struct cgroups *cg);
+void cgroups_detect(struct cgroups *cg, bool none); /* `none`: does not try */
 /* An empty group; one of that name that is left over is taken over. */
 int cgroup_make(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
                 struct err *err) MUST_USE;

@@ -149,6 +149,7 @@ static int build(struct workspace_job *j, struct err *err)
         .seccomp_fd = FD_SECCOMP,
         .info_fd = -1,
         .die_with_server = true,
+        .unsafe = h->unsafe,
     };
     return recipe_build(&j->recipe, &how, err);
 }

@@ -33,7 +33,9 @@ struct host {
     char dir[PATH_MAX - 512], run_dir[BOX_SOCKET_MAX], hand[PATH_MAX], etc[PATH_MAX - 256];
     struct sandbox_limits limits; /* filled in */
     int64_t grace_ms;
-    bool root;
+    bool root;       /* sandboxes are users of their own */
+    bool unsafe;     /* and there are none */
+    bool no_cgroups; /* as sandbox_config says */
     struct cgroups cg;
     int seccomp; /* memfd */
     char boot_id[64];
@@ -120,6 +122,17 @@ struct start_how {
  * other. Worker. */
 int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
                  struct err *err) MUST_USE;
+
+/* ---- remedy.c ---- */
+
+struct host_facts {
+    bool root, container;
+    int64_t userns_clone, max_userns, apparmor_userns; /* sysctls; -1: there is none */
+};
+/* Worker. */
+void host_facts(struct host_facts *f);
+/* "; what to do" about what bubblewrap or the launcher said, or "". */
+const char *host_remedy(struct str said, const struct host_facts *f);
 
 /* ---- probe.c ---- */
 

@@ -38,6 +38,9 @@ struct probe {
     int out, errors;
     bool spawned, cancelled;
     unsigned open; /* handles that have not closed */
+    struct host_facts facts;
+    bool second;     /* a container's root, as itself */
+    char first[160]; /* why the stronger tier did not work */
 };
 
 /* ---- on a worker ---- */
@@ -60,31 +63,59 @@ static int check_programs(const struct host *h, struct err *err)
 {
     if (!bwrap_is_there())
         return err_set(err, ERR_UNAVAILABLE,
-                       "bubblewrap is not installed (Debian: apt-get install bubblewrap)");
+                       "bubblewrap is not installed; install it (Debian: apt-get install "
+                       "bubblewrap)");
     struct stat st;
     if (stat(h->hand, &st) < 0 || !S_ISREG(st.st_mode) || access(h->hand, X_OK) < 0)
         return err_set(err, ERR_UNAVAILABLE,
-                       "the hand is not at %s: make builds it beside ostler, make install puts it "
+                       "the hand is not at %s; make builds it beside ostler, make install puts it "
                        "below libexec",
                        h->hand);
     return 0;
 }
 
+/* For `ostler doctor`, which does not see how the server was started. */
+static int mark(const struct host *h, struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/" SANDBOX_UNSAFE_MARK, h->dir);
+    if (h->unsafe)
+        return fd_write_file_atomic(path, STR("--unsafe-no-sandbox\n"), 0600, err);
+    unlink(path);
+    return 0;
+}
+
+/* What both attempts need. */
+static int prepare_host(struct probe *p, struct err *err)
+{
+    struct host *h = &p->s->host;
+    host_facts(&p->facts);
+    int rc = h->unsafe ? 0 : check_programs(h, err);
+    if (rc == 0)
+        rc = host_prepare(h, err);
+    if (rc)
+        return rc;
+    rc = mark(h, err);
+    if (rc)
+        return rc;
+    cgroups_detect(&h->cg, h->no_cgroups);
+    return seccomp_make(h->cg.kind != CGROUP_NONE, &h->seccomp, err);
+}
+
 static int prepare(struct probe *p, struct err *err)
 {
     struct host *h = &p->s->host;
-    session_paths(h, p->name, &p->paths);
-    int rc = check_programs(h, err);
-    if (rc == 0)
-        rc = host_prepare(h, err);
-    if (rc == 0)
-        rc = seccomp_make(&h->seccomp, err);
-    if (rc)
+    int rc = p->second ? 0 : prepare_host(p, err);
+    if (rc || h->unsafe)
         return rc;
-    cgroups_detect(&h->cg);
+    session_paths(h, p->name, &p->paths);
+    if (p->second)
+        tree_remove(p->paths.dir, NULL);
     rc = session_prepare(&p->paths, err);
     if (rc == 0 && h->cg.kind != CGROUP_NONE)
         rc = cgroup_make(&h->cg, p->paths.unit, &(struct cgroup_limits){256, 64, 1}, err);
+    fd_close(TAKE_FD(p->out));
+    fd_close(TAKE_FD(p->errors));
     p->out = memfd_create("probe-out", MFD_CLOEXEC);
     p->errors = memfd_create("probe-err", MFD_CLOEXEC);
     if (rc == 0 && (p->out < 0 || p->errors < 0))
@@ -102,6 +133,8 @@ static void prepare_work(struct loop_work *w)
 static void clean_work(struct loop_work *w)
 {
     struct probe *p = CONTAINER_OF(w, struct probe, work);
+    if (!p->paths.dir[0])
+        return;
     cgroup_remove(&p->s->host.cg, p->paths.unit);
     tree_remove(p->paths.dir, NULL);
 }
@@ -112,29 +145,6 @@ static struct str read_back(int fd, char *text, size_t cap)
 {
     ssize_t n = fd < 0 ? -1 : pread(fd, text, cap, 0);
     return str_trim(str_n(text, n > 0 ? (size_t)n : 0));
-}
-
-/* What an operator can do about it, recognised by what bubblewrap said. */
-static const char *remedy(struct str said)
-{
-    static const struct {
-        const char *sign, *text;
-    } known[] = {
-        {"uid map", "; allow unprivileged user namespaces (sysctl "
-                    "kernel.apparmor_restrict_unprivileged_userns=0), or run as root"},
-        {"new namespace", "; allow unprivileged user namespaces (sysctl "
-                          "kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0); in a "
-                          "container start it with its seccomp profile unconfined"},
-        {"mount proc", "; in a container start it with unmasked /proc (systempaths=unconfined)"},
-        {"pivot_root", "; the container must allow mounts"},
-        {"Unknown option", "; bubblewrap 0.8 or later is needed"},
-        {"bad argument", "; ostler and its hand are of different versions: build or install both "
-                         "together"},
-    };
-    for (size_t i = 0; i < COUNT_OF(known); i++)
-        if (str_find(said, str_z(known[i].sign)) >= 0)
-            return known[i].text;
-    return "";
 }
 
 static int64_t number(const struct json *doc, const char *key)
@@ -174,7 +184,8 @@ static void judge(struct probe *p, int status)
         struct str line = said;
         line = str_split(&line, '\n');
         snprintf(t->reason, sizeof t->reason, "a sandbox cannot be started: " STR_FMT "%s",
-                 STR_ARG(line.len ? str_take(line, 100) : STR("it took too long")), remedy(said));
+                 STR_ARG(line.len ? str_take(line, 160) : STR("it took too long")),
+                 host_remedy(said, &p->facts));
         return;
     }
     AUTO_ARENA struct arena a;
@@ -191,11 +202,15 @@ static void judge(struct probe *p, int status)
         return;
     }
     t->ok = true;
-    t->name = p->s->host.root ? "bwrap-root" : "bwrap-rootless";
+    t->name = p->s->host.root ? "bwrap-root" : p->second ? "bwrap-container" : "bwrap-rootless";
+    t->reason[0] = '\0';
     t->seccomp = true;
     t->landlock_abi = (int)number(doc, "landlock_abi");
     t->landlock = t->landlock_abi > 0;
-    if (p->s->host.cg.kind == CGROUP_NONE)
+    if (p->second)
+        snprintf(t->reason, sizeof t->reason, "sandboxes run as this container's root: %s",
+                 p->first);
+    else if (p->s->host.cg.kind == CGROUP_NONE)
         set_reason(t, p->s->host.cg.reason);
     else if (!t->landlock)
         set_reason(t,
@@ -264,11 +279,46 @@ static void clean_up(struct probe *p)
     loop_work(p->s->loop, &p->work, clean_work, cleaned);
 }
 
+static void prepared(struct loop_work *w);
+
+static void try_second(struct probe *p)
+{
+    p->err = (struct err){.code = 0};
+    loop_work(p->s->loop, &p->work, prepare_work, prepared);
+}
+
+static void first_closed(struct loop_child *c)
+{
+    try_second(CONTAINER_OF(c, struct probe, child));
+}
+
+/* A container's root that can become nobody else still has itself; anywhere else root is too much
+ * to run sandboxes as, even without a capability. */
+static bool falls_back(struct probe *p)
+{
+    struct host *h = &p->s->host;
+    if (p->second || p->cancelled || p->s->tier.ok || !h->root || !p->facts.container)
+        return false;
+    struct str why = str_z(p->s->tier.reason), lead = STR("a sandbox cannot be started: ");
+    why = str_starts(why, lead) ? str_skip(why, lead.len) : why;
+    (void)str_copyz(p->first, sizeof p->first, str_utf8_take(why, sizeof p->first - 1));
+    recipe_fini(&p->recipe);
+    p->second = true;
+    h->root = false;
+    return true;
+}
+
 static void on_exit_of_probe(struct loop_child *c, int status)
 {
     struct probe *p = CONTAINER_OF(c, struct probe, child);
+    loop_timer_stop(&p->timer);
     judge(p, status);
-    clean_up(p);
+    if (!falls_back(p)) {
+        clean_up(p);
+        return;
+    }
+    p->spawned = false;
+    loop_child_close(c, first_closed);
 }
 
 static void on_timeout(struct loop_timer *t)
@@ -281,8 +331,23 @@ static void prepared(struct loop_work *w)
 {
     struct probe *p = CONTAINER_OF(w, struct probe, work);
     struct sandbox_tier *t = &p->s->tier;
+    t->container = p->facts.container;
     if (p->err.code || p->cancelled) {
-        set_reason(t, p->err.code ? p->err.msg : "closed");
+        char text[sizeof t->reason];
+        struct str said = str_z(p->cancelled ? "closed" : p->err.msg);
+        snprintf(text, sizeof text, STR_FMT "%s", STR_ARG(said), host_remedy(said, &p->facts));
+        set_reason(t, str_find(said, STR("; ")) < 0 ? text : p->err.msg);
+        if (p->err.code && falls_back(p))
+            try_second(p);
+        else
+            clean_up(p);
+        return;
+    }
+    if (p->s->host.unsafe) {
+        t->ok = true;
+        t->name = "none-unsafe";
+        set_reason(t, "tools run without a sandbox, with the server's rights; start without "
+                      "--unsafe-no-sandbox");
         clean_up(p);
         return;
     }

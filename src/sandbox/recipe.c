@@ -110,6 +110,54 @@ static void stage_part(struct recipe *r, const struct recipe_how *how)
     }
 }
 
+/* ---- without a sandbox ---- */
+
+static bool is_path_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           strchr("._-/", c);
+}
+
+/* The mount whose path inside begins here, as a whole or with more behind a slash. */
+static const struct recipe_mount *mount_at(const struct recipe_how *how, const char *at)
+{
+    for (size_t i = 0; i < how->nmounts; i++) {
+        size_t len = strlen(how->mounts[i].inside);
+        if (strncmp(at, how->mounts[i].inside, len) == 0 &&
+            (at[len] == '/' || !at[len] || !is_path_char(at[len])))
+            return &how->mounts[i];
+    }
+    return NULL;
+}
+
+/* The same text with the host's paths. */
+static const char *outside(struct recipe *r, const struct recipe_how *how, const char *text)
+{
+    AUTO_BUF struct buf b = BUF_INIT(RECIPE_ARENA);
+    for (const char *p = text; *p;) {
+        bool begins = *p == '/' && (p == text || !is_path_char(p[-1]));
+        const struct recipe_mount *m = begins ? mount_at(how, p) : NULL;
+        buf_z(&b, m ? m->host : (char[]){*p, '\0'});
+        p += m ? strlen(m->inside) : 1;
+    }
+    return arena_strz(&r->arena, buf_view(&b));
+}
+
+static void plain_part(struct recipe *r, const struct recipe_how *how)
+{
+    char text[PATH_MAX];
+    add(r, "/usr/bin/env");
+    snprintf(text, sizeof text, "HOME=%s", outside(r, how, "/home/agent"));
+    add(r, text);
+    add(r, "LANG=C.UTF-8");
+    add(r, "TERM=dumb");
+    for (size_t i = 0; how->variables && how->variables[i]; i += 2)
+        add(r, arena_printf(&r->arena, "%s=%s", how->variables[i], how->variables[i + 1]).ptr);
+    for (size_t i = 0; how->command[i]; i++)
+        add(r, outside(r, how, how->command[i]));
+    r->argv[r->n] = NULL;
+}
+
 static void launcher_part(struct recipe *r, const struct recipe_how *how)
 {
     add(r, how->launcher);
@@ -126,9 +174,13 @@ static void launcher_part(struct recipe *r, const struct recipe_how *how)
         add_limit(r, "cpu", how->cpu_seconds);
     if (how->memory_mb)
         add_limit(r, "as", how->memory_mb << 20);
-    if (is_staged(how))
+    if (is_staged(how) && !how->unsafe)
         stage_part(r, how);
     add(r, "--");
+    if (how->unsafe) {
+        plain_part(r, how);
+        return;
+    }
     add(r, "bwrap");
     add_number(r, "--args", how->args_fd);
     add(r, "--");

@@ -42,6 +42,7 @@ struct recipe_how {
     int args_fd, seccomp_fd, info_fd;        /* numbers in the child; info_fd -1: none */
     bool pid1;                               /* the command is pid 1 itself */
     bool die_with_server;
+    bool unsafe; /* no bubblewrap: the command as it is, with the mounts' paths on the host */
 };
 
 struct recipe {

@@ -15,6 +15,9 @@ struct sandboxes;
 
 struct sandbox_limits {
     int64_t pids, memory_mb, cpus, file_mb, disk_mb; /* 0: the defaults of base/limits.h */
+    /* A call may take so long, and what it leaves running ends so long after the last one; 0: the
+     * tools' own time limits, and the hand's grace. */
+    int64_t wall_seconds;
 };
 
 struct sandbox_config {
@@ -24,16 +27,25 @@ struct sandbox_config {
     const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
     int64_t grace_ms; /* a hand without a server ends itself after this; 0: default */
+    bool unsafe;      /* no sandbox at all: for development, and only when somebody says so */
+    bool no_cgroups;  /* as if none could be made: for tests of what is done without */
 };
 
-/* What works on this host, found out by trying. */
+/* What works on this host, found out by trying; the strongest that does:
+ *   bwrap-root       as root: each sandbox is a host user of its own
+ *   bwrap-rootless   as an ordinary user: sandboxes are that user
+ *   bwrap-container  as a container's root that can become nobody else: sandboxes are that root, in
+ *                    a user namespace without a capability
+ *   none             calls fail with the reason
+ *   none-unsafe      asked for: calls run as ordinary children of the server */
 struct sandbox_tier {
     bool ok;
-    const char *name;   /* "bwrap-root", "bwrap-rootless", or "none" */
+    const char *name;
+    bool container;     /* the server itself is in one */
     const char *limits; /* "cgroup-v2", "cgroup-v1", "rlimits" */
     bool seccomp, landlock;
     int landlock_abi;
-    char reason[256]; /* why it is not better, and the remedy */
+    char reason[512]; /* why it is not better; behind the first "; " the remedy */
 };
 
 /* Probes on the worker pool after opening; calls that come earlier wait for it. */
@@ -47,8 +59,12 @@ struct sandboxes_stats {
     int64_t starts, start_failures; /* since opening */
 };
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);
+/* In `dir` while the last server that was opened on it ran without sandboxes. */
+#define SANDBOX_UNSAFE_MARK ".unsafe"
 /* NULL until the probe has ended. */
 const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
+/* Its name for whoever asks about an environment; "probing" until the probe has ended. */
+const char *sandboxes_tier_name(const struct sandboxes *s);
 void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg);
 /* Ends hands whose session is not in the list, removes their leftovers: once after start. */
 void sandboxes_sweep(struct sandboxes *s, const struct id *sessions, size_t n);

@@ -29,6 +29,7 @@ static void fill_limits(struct sandbox_limits *to, const struct sandbox_limits *
     to->cpus = or_default(from->cpus, LIMIT_SANDBOX_CPUS);
     to->file_mb = or_default(from->file_mb, LIMIT_SANDBOX_FILE_MB);
     to->disk_mb = or_default(from->disk_mb, LIMIT_SANDBOX_DISK_MB);
+    to->wall_seconds = or_default(from->wall_seconds, 0);
 }
 
 /* Beside the executable in a build tree; below libexec when installed. */
@@ -68,6 +69,8 @@ static int fill_host(struct host *h, const struct sandbox_config *cfg, struct er
     char hand[PATH_MAX];
     h->seccomp = -1;
     h->root = geteuid() == 0;
+    h->unsafe = cfg->unsafe;
+    h->no_cgroups = cfg->no_cgroups;
     h->grace_ms = or_default(cfg->grace_ms, LIMIT_HAND_GRACE_MS);
     fill_limits(&h->limits, &cfg->limits);
     int rc = absolute(cfg->dir, h->dir, sizeof h->dir, err);
@@ -102,6 +105,11 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
 const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s)
 {
     return s->probed ? &s->tier : NULL;
+}
+
+const char *sandboxes_tier_name(const struct sandboxes *s)
+{
+    return s->probed ? s->tier.name : "probing";
 }
 
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s)

@@ -141,7 +141,14 @@ static int deny_ioctls(scmp_filter_ctx ctx)
     return rc;
 }
 
-int seccomp_make(int *ret_fd, struct err *err)
+/* Files of memory that nobody maps count for no process, so only a cgroup can bound them. */
+static int deny_memory_files(scmp_filter_ctx ctx)
+{
+    int rc = deny(ctx, "memfd_create", ENOSYS, 0, NULL);
+    return rc ? rc : deny(ctx, "memfd_secret", ENOSYS, 0, NULL);
+}
+
+int seccomp_make(bool memory_counted, int *ret_fd, struct err *err)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
     if (!ctx)
@@ -157,6 +164,8 @@ int seccomp_make(int *ret_fd, struct err *err)
         rc = deny_sockets(ctx);
     if (rc == 0)
         rc = deny_ioctls(ctx);
+    if (rc == 0 && !memory_counted)
+        rc = deny_memory_files(ctx);
     if (rc == 0)
         rc = fd < 0 ? -errno : seccomp_export_bpf(ctx, fd);
     seccomp_release(ctx);

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 
-int seccomp_make(int *fd, struct err *err) MUST_USE;
+/* `memory_counted`: by a cgroup; else files of memory (memfd) are refused as well. */
+int seccomp_make(bool memory_counted, int *fd, struct err *err) MUST_USE;
 
 #endif

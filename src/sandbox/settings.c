@@ -58,6 +58,7 @@ void settings_parse(struct settings *out, const struct sandbox_limits *defaults,
     take_limit(limits, "pids", 1 << 20, &out->limits.pids);
     take_limit(limits, "disk_mb", 1 << 30, &out->limits.disk_mb);
     take_limit(limits, "file_mb", 1 << 30, &out->limits.file_mb);
+    take_limit(limits, "wall_seconds", 86400, &out->limits.wall_seconds);
     take_variables(out, json_get(config, "variables"));
 }
 

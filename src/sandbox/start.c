@@ -33,7 +33,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
                  struct err *err)
 {
     const struct session_paths *p = how->paths;
-    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32];
+    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32], wall[32];
     const char *joins[CGROUP_DIRS];
     size_t njoins = cgroup_procs(&h->cg, p->unit, procs);
     for (size_t i = 0; i < njoins; i++)
@@ -42,21 +42,31 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
     snprintf(grace, sizeof grace, "%" PRId64, h->grace_ms);
     snprintf(pids, sizeof pids, "%" PRId64, how->limits->pids);
     snprintf(memory, sizeof memory, "%" PRId64, how->limits->memory_mb);
+    snprintf(wall, sizeof wall, "%" PRId64, how->limits->wall_seconds * 1000);
     /* Where no cgroup counts, the hand does. */
     bool counts = h->cg.kind == CGROUP_NONE;
-    const char *const serve[] = {"/run/hand",
-                                 "--fd",
-                                 fd,
-                                 "--grace-ms",
-                                 grace,
-                                 "--landlock",
-                                 counts ? "--pids" : NULL,
-                                 pids,
-                                 "--memory-mb",
-                                 memory,
-                                 NULL};
-    const char *command[COUNT_OF(serve) + 1] = {serve[0], "--selftest"};
-    memcpy(command + 1 + how->selftest, serve + 1, sizeof serve - sizeof serve[0]);
+    const struct {
+        bool wanted;
+        const char *name, *value;
+    } options[] = {
+        {how->selftest, "--selftest", NULL},
+        {true, "--fd", fd},
+        {true, "--grace-ms", grace},
+        {how->limits->wall_seconds > 0, "--wall-ms", wall},
+        {!h->unsafe, "--landlock", NULL},
+        {counts && !h->unsafe, "--pids", pids},
+        {counts && !h->unsafe, "--memory-mb", memory},
+        {h->unsafe, "--workdir", "/workspace"},
+        {h->unsafe, "--spill", "/tmp/ostler-output"},
+    };
+    const char *command[2 * COUNT_OF(options) + 2] = {"/run/hand"};
+    for (size_t i = 0, n = 1; i < COUNT_OF(options); i++) {
+        if (!options[i].wanted)
+            continue;
+        command[n++] = options[i].name;
+        if (options[i].value)
+            command[n++] = options[i].value;
+    }
     struct recipe_how recipe = {
         .launcher = h->hand,
         .etc = h->etc,
@@ -78,6 +88,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .info_fd = how->selftest ? -1 : START_FD_INFO,
         .pid1 = true,
         .die_with_server = how->selftest,
+        .unsafe = h->unsafe,
     };
     return recipe_build(out, &recipe, err);
 }
@@ -150,6 +161,8 @@ void start_fini(struct start *st)
 int64_t box_child_pid(const struct box *b)
 {
     char text[512];
+    if (b->s->host.unsafe) /* the launcher became the hand */
+        return b->child_open ? b->child.pid : 0;
     ssize_t n = b->info < 0 ? -1 : pread(b->info, text, sizeof text, 0);
     if (n <= 0)
         return 0;

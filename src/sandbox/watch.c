@@ -191,6 +191,7 @@ void watch_update(struct box *b)
     b->busy = busy;
     if (!busy) {
         loop_timer_stop(&b->ticker);
+        box_unused(b);
         return;
     }
     /* Two small reads of kernel memory, here and not in a job: what rose while nothing ran is not
