@@ -157,6 +157,25 @@ struct model_config config_model(const struct config *c)
     };
 }
 
+int config_web(const struct config *c, struct web_config *out, struct err *err)
+{
+    const char *key = c->search_key_env ? config_env(c->search_key_env) : NULL;
+    if (c->search_key_env && !key)
+        return err_at(err, ERR_INVALID, "search_key_env",
+                      "web.search_key_env: the environment has no %s", c->search_key_env);
+    *out = (struct web_config){
+        .search_url = c->search_url,
+        .search_key = key,
+        .fetch_bytes = c->fetch_max_mb * 1024 * 1024,
+        .timeout_ms = c->fetch_timeout_seconds * 1000,
+        .allow_addresses = c->web_allow,
+        .nallow_addresses = c->nweb_allow,
+        .hosts = c->web_hosts,
+        .nhosts = c->nweb_hosts,
+    };
+    return 0;
+}
+
 int config_model_ids(const struct config *c, struct model_router *router, struct err *err)
 {
     struct err why;

@@ -11,8 +11,14 @@
 #include "base/log.h"
 #include "model/model.h"
 #include "sandbox/sandbox.h"
+#include "web/web.h"
 
-enum { CONFIG_PROVIDERS_MAX = 32, CONFIG_ROUTES_MAX = 128, CONFIG_MISTAKES_MAX = 64 };
+enum {
+    CONFIG_PROVIDERS_MAX = 32,
+    CONFIG_ROUTES_MAX = 128,
+    CONFIG_WEB_MAX = 64,
+    CONFIG_MISTAKES_MAX = 64
+};
 
 /* Everything that is wrong, where the first mistake is not to be the end. */
 struct config_mistakes {
@@ -38,6 +44,11 @@ struct config {
     struct model_provider_config providers[CONFIG_PROVIDERS_MAX];
     struct model_route_config routes[CONFIG_ROUTES_MAX];
     size_t nproviders, nroutes;
+    const char *search_url, *search_key_env; /* or NULL */
+    int64_t fetch_max_mb, fetch_timeout_seconds;
+    const char *web_allow[CONFIG_WEB_MAX];
+    struct web_host web_hosts[CONFIG_WEB_MAX];
+    size_t nweb_allow, nweb_hosts;
     struct config_mistakes *mistakes; /* NULL: the first one is the end */
     struct arena arena;
 };
@@ -71,6 +82,9 @@ void config_show(const struct config *c, const struct model_router *router, stru
 
 /* What the model layer is told; the views are the config's. */
 struct model_config config_model(const struct config *c);
+
+/* The same for the web tools. INVALID when the search engine's key is named and not there. */
+int config_web(const struct config *c, struct web_config *out, struct err *err) MUST_USE;
 
 /* INVALID when a model that the configuration names leads nowhere. */
 int config_model_ids(const struct config *c, struct model_router *router, struct err *err) MUST_USE;

@@ -40,6 +40,26 @@ static void put_limits(struct buf *out, const struct config *c)
                or_default(c->silence_ms, LIMIT_MODEL_SILENCE_MS));
 }
 
+static void put_web(struct buf *out, const struct config *c)
+{
+    char url[512];
+    doctor_url(url, sizeof url, c->search_url ? c->search_url : "");
+    put_text(out, "web:\n  search_url: ", c->search_url ? url : NULL);
+    buf_printf(out, "  search_key: %s\n",
+               c->search_key_env && config_env(c->search_key_env) ? "set" : "not set");
+    buf_printf(out, "  fetch: {max_mb: %" PRId64 ", timeout_seconds: %" PRId64 "}\n",
+               or_default(c->fetch_max_mb, LIMIT_WEB_FETCH >> 20),
+               or_default(c->fetch_timeout_seconds, LIMIT_WEB_MS / 1000));
+    buf_z(out, "  allow_addresses: [");
+    for (size_t i = 0; i < c->nweb_allow; i++)
+        buf_printf(out, "%s\"%s\"", i ? ", " : "", c->web_allow[i]);
+    buf_z(out, "]\n  hosts: {");
+    for (size_t i = 0; i < c->nweb_hosts; i++)
+        buf_printf(out, "%s\"%s\": \"%s\"", i ? ", " : "", c->web_hosts[i].name,
+                   c->web_hosts[i].address);
+    buf_z(out, "}\n");
+}
+
 static const struct model_provider_config *configured(const struct config *c, const char *name)
 {
     for (size_t i = 0; i < c->nproviders; i++)
@@ -97,6 +117,7 @@ void config_show(const struct config *c, const struct model_router *router, stru
     put_text(out, "script_dir: ", c->script_dir);
     put_text(out, "judge:\n  model: ", c->judge_model);
     put_limits(out, c);
+    put_web(out, c);
     put_models(out, c);
     put_text(out, "default_model: ", model_router_default(router));
     buf_z(out, "providers:\n");

@@ -5,6 +5,8 @@
 
 #include "base/fd.h"
 #include "cli/cli.h"
+#include "egress/authority.h"
+#include "http/link.h"
 
 #include <stdio.h>
 
@@ -31,6 +33,16 @@ static int read_level(struct config_file *f, struct fy_node *key, struct fy_node
                       struct err *err);
 static int read_format(struct config_file *f, struct fy_node *key, struct fy_node *value,
                        struct err *err);
+static int read_search_url(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                           struct err *err);
+static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                          struct err *err);
+static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                      struct err *err);
+static int read_fetch_mb(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                         struct err *err);
+static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                              struct err *err);
 
 static const struct config_key log_keys[] = {
     OWN("level", read_level), OWN("format", read_format), {0}};
@@ -42,6 +54,14 @@ static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms
                                                  NUMBER("first_byte_ms", first_byte_ms),
                                                  NUMBER("silence_ms", silence_ms),
                                                  {0}};
+static const struct config_key fetch_keys[] = {
+    OWN("max_mb", read_fetch_mb), OWN("timeout_seconds", read_fetch_seconds), {0}};
+static const struct config_key web_keys[] = {OWN("search_url", read_search_url),
+                                             TEXT("search_key_env", search_key_env),
+                                             MAP("fetch", fetch_keys),
+                                             OWN("allow_addresses", read_addresses),
+                                             OWN("hosts", read_hosts, .entries = "*"),
+                                             {0}};
 static const struct config_key judge_keys[] = {TEXT("model", judge_model), {0}};
 static const struct config_key top_keys[] = {
     OWN("listen", read_listen),
@@ -51,6 +71,7 @@ static const struct config_key top_keys[] = {
     TEXT("script_dir", script_dir),
     MAP("judge", judge_keys),
     MAP("sandbox", sandbox_keys),
+    MAP("web", web_keys),
     MAP("model_requests", request_keys),
     OWN("providers", config_read_providers, .sub = config_provider_keys, .entries = "*"),
     {0}};
@@ -202,6 +223,91 @@ static int read_format(struct config_file *f, struct fy_node *key, struct fy_nod
     if (text && (f->config->log_json || strcmp(text, "text") == 0))
         return 0;
     return config_fail(f, key, "is not one of text, json", "", err);
+}
+
+/* ---- the web tools ---- */
+
+static int read_bounded(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                        int64_t max, int64_t *out, struct err *err)
+{
+    const char *text = config_scalar(f, value);
+    char what[64];
+    snprintf(what, sizeof what, "must be a whole number from 1 to %lld", (long long)max);
+    if (!text || !str_i64(str_z(text), out) || *out < 1 || *out > max)
+        return config_fail(f, key, what, "", err);
+    return 0;
+}
+
+static int read_fetch_mb(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                         struct err *err)
+{
+    return read_bounded(f, key, value, 512, &f->config->fetch_max_mb, err);
+}
+
+static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                              struct err *err)
+{
+    return read_bounded(f, key, value, 600, &f->config->fetch_timeout_seconds, err);
+}
+
+static int read_search_url(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                           struct err *err)
+{
+    struct http_link link;
+    struct err why;
+    f->config->search_url = config_scalar(f, value);
+    if (!f->config->search_url)
+        return config_fail(f, key, "must be a plain value", "", err);
+    if (http_link_parse(str_z(f->config->search_url), NULL, &link, &why))
+        return config_fail(f, key, why.msg, "", err);
+    return 0;
+}
+
+static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                          struct err *err)
+{
+    struct config *c = f->config;
+    struct ip_range range;
+    struct err why;
+    void *at = NULL;
+    if (!fy_node_is_sequence(value))
+        return config_fail(f, key, "must be a list of address ranges", "", err);
+    for (struct fy_node *n; (n = fy_node_sequence_iterate(value, &at));) {
+        const char *text = config_scalar(f, n);
+        if (!text || c->nweb_allow == CONFIG_WEB_MAX)
+            return config_fail(f, key, text ? "too many ranges" : "must hold plain values", "",
+                               err);
+        if (ip_range_parse(str_z(text), &range, &why))
+            return config_fail(f, key, why.msg, "", err);
+        c->web_allow[c->nweb_allow++] = text;
+    }
+    return 0;
+}
+
+static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                      struct err *err)
+{
+    struct config *c = f->config;
+    void *at = NULL;
+    if (!fy_node_is_mapping(value))
+        return config_fail(f, key, "must map names to addresses", "", err);
+    for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(value, &at));) {
+        const char *name = config_scalar(f, fy_node_pair_key(p));
+        const char *address = config_scalar(f, fy_node_pair_value(p));
+        char canonical[HOST_MAX];
+        struct ip ip;
+        if (c->nweb_hosts == CONFIG_WEB_MAX)
+            return config_fail(f, key, "too many names", "", err);
+        if (!name || !host_canonical(str_z(name), canonical))
+            return config_fail(f, key, "must map host names to addresses; no name is ",
+                               name ? name : "empty", err);
+        if (!address || !ip_parse(str_z(address), &ip))
+            return config_fail(f, key, "must map names to IP addresses; none is given for ", name,
+                               err);
+        c->web_hosts[c->nweb_hosts++] =
+            (struct web_host){arena_strz(f->arena, str_z(canonical)), address};
+    }
+    return 0;
 }
 
 /* ---- all keys ---- */

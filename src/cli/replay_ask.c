@@ -62,6 +62,7 @@ static int choose(struct replay_asker *k, const struct replay_log *l, const char
         rc = agent_provide(&k->arena, l->row.provision, &k->agent, err);
     if (rc)
         return err_wrap(err, "agent of %s", l->row.id.z);
+    agent_offer_web(&k->agent);
     if (model)
         k->agent.model = str_z(model);
     k->other_model = !str_eq(k->agent.model, recorded.model);

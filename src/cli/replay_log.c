@@ -76,7 +76,10 @@ static int take_agent(struct fold *f, size_t at, struct err *err)
     int rc = agent_read(&f->agent_arena, snapshot_after(f->log, at), &f->agent, err);
     if (rc == 0)
         rc = agent_provide(&f->agent_arena, f->log->row.provision, &f->agent, err);
-    return rc ? err_wrap(err, "agent of %s", f->session_id.z) : 0;
+    if (rc)
+        return err_wrap(err, "agent of %s", f->session_id.z);
+    agent_offer_web(&f->agent); /* as `ostler serve` does */
+    return 0;
 }
 
 /* The digest is four, of the head, the system prompt, the tools and the messages, joined by '-'. */
