@@ -52,7 +52,8 @@ struct stream {
     struct event *page;
     size_t page_at, page_n;
     int64_t page_limit;
-    bool page_more, page_short; /* short: the last read found nothing */
+    int64_t asked_seq;          /* what was announced when the page was asked for */
+    bool page_more, page_short; /* short: it lacks what had been announced by then */
     size_t queued_before;
     int64_t stalled_ms;
 };
@@ -98,7 +99,7 @@ static void page_done(struct call *c)
 {
     struct stream *s = c->state;
     s->page_at = 0;
-    s->page_short = s->page_n == 0;
+    s->page_short = s->page_n == 0 && s->asked_seq > s->sent_seq;
     if (s->arena.used_bytes > PAGE_LARGE && s->page_limit > 1)
         s->page_limit /= 2;
     else if (s->arena.used_bytes < PAGE_SMALL && s->page_limit < PAGE_MAX)
@@ -147,6 +148,7 @@ static void pump(struct stream *s)
     }
     if (s->look || (!s->page_short && (s->page_more || s->told_seq > s->sent_seq))) {
         s->look = false;
+        s->asked_seq = s->told_seq;
         call_read(s->call, page_step, page_done);
         return;
     }
