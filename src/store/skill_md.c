@@ -123,6 +123,21 @@ static int check(const struct skill_md *md, struct err *err)
     return 0;
 }
 
+static bool is_null(struct fy_node *v)
+{
+    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+    size_t len = 0;
+    if (!v || fy_node_is_null(v))
+        return true;
+    const char *text = fy_node_is_scalar(v) && fy_node_get_style(v) == FYNS_PLAIN
+                           ? fy_node_get_scalar(v, &len)
+                           : NULL;
+    for (size_t i = 0; text && i < COUNT_OF(words); i++)
+        if (str_eqz(str_n(text, len), words[i]))
+            return true;
+    return false;
+}
+
 static int read_front(struct arena *a, struct fy_node *root, struct skill_md *out, struct err *err)
 {
     struct skill_md md = {0};
@@ -135,7 +150,7 @@ static int read_front(struct arena *a, struct fy_node *root, struct skill_md *ou
         size_t len = 0;
         const char *text = k && fy_node_is_scalar(k) ? fy_node_get_scalar(k, &len) : NULL;
         struct str key = text ? str_n(text, len) : STR_NONE;
-        if (!v || fy_node_is_null(v))
+        if (is_null(v))
             continue;
         if (str_eqz(key, "name"))
             rc = read_text(a, v, "name", &md.name, err);
@@ -163,6 +178,17 @@ static int fail_syntax(struct fy_diag *diag, struct err *err)
                    e->line + 1, STR_ARG(msg));
 }
 
+/* Blanks and comments alone are no document to libfyaml, which calls that an error. */
+static bool has_content(struct str front)
+{
+    while (str_some(front)) {
+        struct str line = str_trim(str_split(&front, '\n'));
+        if (line.len && line.ptr[0] != '#')
+            return true;
+    }
+    return false;
+}
+
 int skill_md_read(struct arena *a, struct str text, struct skill_md *out, struct err *err)
 {
     struct str front;
@@ -171,14 +197,18 @@ int skill_md_read(struct arena *a, struct str text, struct skill_md *out, struct
         return rc;
     if (!str_utf8(front) || has_controls(front))
         return bad(err, "its front matter must be plain text in UTF-8");
-    struct fy_diag *diag = fy_diag_create(NULL);
+    /* It would write to our standard error of its own accord. */
+    struct fy_diag_cfg quiet;
+    fy_diag_cfg_default(&quiet);
+    quiet.level = FYET_MAX;
+    struct fy_diag *diag = fy_diag_create(&quiet);
     if (diag)
         fy_diag_set_collect_errors(diag, true);
     /* Aliases are not resolved, so that nothing can grow. */
     struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
     struct fy_document *doc = fy_document_build_from_string(&cfg, front.ptr, front.len);
     struct fy_node *root = doc ? fy_document_root(doc) : NULL;
-    if (!doc && str_trim(front).len)
+    if (!doc && has_content(front))
         rc = fail_syntax(diag, err);
     else if (!root)
         rc = bad(err, "name and description are missing from its front matter");

@@ -111,7 +111,7 @@ const ROWS = [
     ['an unknown policy of a tool', A, config({ name: 'bash', permission_policy: { type: 'maybe' } }), 400, '/tools/0/configs/0/permission_policy/type', 'auto'],
     ['an MCP toolset', A, agent({ tools: [{ type: 'mcp_toolset', mcp_server_name: 'm' }] }), 400, '/tools/0/type', 'mcp_toolset'],
     ['an MCP server', A, agent({ mcp_servers: [{ type: 'url', name: 'm', url: 'https://example.com' }] }), 400, '/mcp_servers', 'Not supported'],
-    ['skills', A, agent({ skills: [{ type: 'anthropic', skill_id: 'xlsx' }] }), 400, '/skills', 'Not supported'],
+    ['skills', A, agent({ skills: [{ type: 'anthropic', skill_id: 'xlsx' }] }), 400, '/skills/0/type', 'POST /v1/skills'],
     ['a roster', A, agent({ multiagent: { type: 'coordinator', agents: [] } }), 400, '/multiagent', 'Not supported'],
     ['an update to a null model', AU, { model: null }, 400, '/model', ''],
     ['an update to a null name', AU, { name: null }, 400, '/name', ''],

@@ -195,7 +195,7 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
         {WITH("\"metadata\":{\"a\":null}"), "/metadata/a"},
         {WITH("\"metadata\":{\"\":\"x\"}"), "/metadata/"},
         {WITH("\"mcp_servers\":[{}]"), "/mcp_servers"},
-        {WITH("\"skills\":[{}]"), "/skills"},
+        {WITH("\"skills\":[{}]"), "/skills/0/type"},
         {WITH("\"multiagent\":{\"type\":\"coordinator\"}"), "/multiagent"},
         {WITH("\"execution_identity\":{\"type\":\"aws_role\"}"), "/execution_identity"},
         {WITH("\"version\":1"), "/version"},
@@ -298,6 +298,37 @@ static void a_session_changes_its_tools_and_nothing_else(void **state)
     assert_string_equal(err.at, "/agent/system");
 }
 
+static void skills_stay_readable_whatever_is_changed(void **state)
+{
+    (void)state;
+    static const char skill[] = "\"skills\":[{\"type\":\"custom\",\"skill_id\":\"skill_1\"}]";
+    static const char set[] = "\"tools\":[{\"type\":\"agent_toolset_20260401\"}]";
+    struct agent_def def = {0};
+    struct agent_patch p;
+    struct err err = {0};
+    struct str text =
+        arena_printf(&arena, "{\"name\":\"n\",\"model\":\"script/calm\",%s,%s}", set, skill);
+    struct str got = patched(&def, AGENT_CREATE, text.ptr);
+    assert_true(str_find(got, STR("\"skills\":[{\"type\":\"custom\",\"skill_id\":\"skill_1\","
+                                  "\"version\":\"latest\"}]")) > 0);
+    assert_int_equal(
+        agent_patch_decode(&arena, parse("{\"tools\":[]}"), AGENT_UPDATE, "", &rules, &p, &err), 0);
+    assert_int_equal(agent_patch_apply(&arena, &p, &def, &err), ERR_INVALID);
+    assert_string_equal(err.at, "/tools");
+    struct str snapshot = got, out;
+    assert_int_equal(agent_patch_decode(&arena, parse("{\"tools\":null}"), AGENT_SESSION, "/agent",
+                                        &rules, &p, &err),
+                     0);
+    assert_int_equal(agent_snapshot_patch(&arena, &p, snapshot, &out, &err), ERR_INVALID);
+    assert_string_equal(err.at, "/agent/tools");
+    def = (struct agent_def){0};
+    text = arena_printf(&arena, "{\"name\":\"n\",\"model\":\"script/calm\",%s}", skill);
+    assert_int_equal(
+        agent_patch_decode(&arena, parse(text.ptr), AGENT_CREATE, "", &rules, &p, &err), 0);
+    assert_int_equal(agent_patch_apply(&arena, &p, &def, &err), ERR_INVALID);
+    assert_string_equal(err.at, "/skills");
+}
+
 static void a_model_cannot_be_cleared(void **state)
 {
     (void)state;
@@ -328,6 +359,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
         cmocka_unit_test(too_much_of_anything_is_refused),
         cmocka_unit_test(a_session_changes_its_tools_and_nothing_else),
+        cmocka_unit_test(skills_stay_readable_whatever_is_changed),
         cmocka_unit_test(a_model_cannot_be_cleared),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
