@@ -144,12 +144,6 @@ describe('a start that cannot be', () => {
         assert.match(stderr, /--listen/);
     });
 
-    test('a data directory in use ends it with 3 and names the other server', () => {
-        const { status, stderr } = serve(['--data', world.server.data]);
-        assert.equal(status, 3, stderr);
-        assert.ok(stderr.includes(String(world.server.pid)), stderr);
-    });
-
     test('a data directory that is a file ends it with 3', () => {
         const file = path.join(dir, 'file');
         writeFileSync(file, 'x');
