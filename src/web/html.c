@@ -13,7 +13,7 @@ enum {
     LISTS_MAX = 16,
     HREF_MAX = 2048,
     CLOCK_EVERY = 256, /* tags and pieces of text between looks at the clock */
-    SPARSE = 64,       /* a page with less text than that is tried again with its boilerplate */
+    SPARSE = 16,       /* a page with less text than that is tried again with its boilerplate */
 };
 
 enum tag_kind {
