@@ -104,8 +104,6 @@ static void commands_are_harmless_dangerous_or_open(void **state)
         {"echo hello", VERDICT_ALLOW},
         {"grep -rn 'a b' src", VERDICT_ALLOW},
         {"find . -name '*.c'", VERDICT_ALLOW},
-        {"git log --oneline -5", VERDICT_ALLOW},
-        {"git diff HEAD~1", VERDICT_ALLOW},
         {"rg --hidden x", VERDICT_ALLOW},
         /* something hides in them */
         {"ls; make", VERDICT_ASK},
@@ -137,7 +135,10 @@ static void commands_are_harmless_dangerous_or_open(void **state)
         {"find *", VERDICT_ASK},
         {"rg --pre=sh x", VERDICT_ASK},
         {"rg x *", VERDICT_ASK},
-        {"git", VERDICT_ASK},
+        /* it runs what the settings of a repository name, and any directory may be one */
+        {"git status", VERDICT_ASK},
+        {"git log --oneline -5", VERDICT_ASK},
+        {"git diff HEAD~1", VERDICT_ASK},
         {"git push", VERDICT_ASK},
         {"git -c core.pager=sh log", VERDICT_ASK},
         {"git diff --output=x", VERDICT_ASK},
