@@ -29,7 +29,7 @@ enum {
 };
 
 struct member {
-    char *session, *path;
+    char *session, *path; /* path NULL: the socket was given */
     int fd;
     struct buf message; /* what adds it, for a new process, too */
 };
@@ -381,10 +381,9 @@ int egress_pid(const struct egress *e)
 
 static void member_free(struct member *m)
 {
-    if (m->fd >= 0) {
+    if (m->fd >= 0 && m->path)
         unlink(m->path);
-        fd_close(m->fd);
-    }
+    fd_close(m->fd);
     buf_fini(&m->message);
     mem_free(m->session);
     mem_free(m->path);
@@ -404,8 +403,8 @@ static int check_policy(struct str text, struct err *err)
     return rc;
 }
 
-int egress_add(struct egress *e, struct str session, const struct egress_policy *policy,
-               const char *path, struct err *err)
+static int member_new(const struct egress *e, struct str session,
+                      const struct egress_policy *policy, struct member **out, struct err *err)
 {
     AUTO_BUF struct buf text = BUF_INIT(LIMIT_EGRESS_PACKET);
     if (map_get(&e->members, session))
@@ -413,27 +412,59 @@ int egress_add(struct egress *e, struct str session, const struct egress_policy 
     put_policy(&text, policy);
     struct member *m = mem_zalloc(sizeof *m);
     *m = (struct member){.session = mem_dupz(session.ptr, session.len),
-                         .path = mem_dupz(path, strlen(path)),
                          .fd = -1,
                          .message = BUF_INIT(LIMIT_EGRESS_PACKET)};
     put_message(&m->message, "add", session, buf_view(&text));
     int rc = buf_ok(&text) && buf_ok(&m->message)
                  ? check_policy(buf_view(&text), err)
                  : err_set(err, ERR_TOO_LARGE, "the list of allowed hosts is too long");
-    if (rc == 0) {
-        int fd = socket_listen(path, BACKLOG, err);
-        rc = fd < 0 ? fd : 0;
-        m->fd = fd < 0 ? -1 : fd;
+    if (rc)
+        member_free(m);
+    else
+        *out = m;
+    return rc;
+}
+
+static void member_add(struct egress *e, struct member *m)
+{
+    map_put(&e->members, str_z(m->session), m);
+    send_member(e, m);
+}
+
+int egress_add(struct egress *e, struct str session, const struct egress_policy *policy,
+               const char *path, struct err *err)
+{
+    struct member *m;
+    int rc = member_new(e, session, policy, &m, err);
+    if (rc)
+        return rc;
+    int fd = socket_listen(path, BACKLOG, err);
+    if (fd >= 0) {
+        m->fd = fd;
+        m->path = mem_dupz(path, strlen(path));
     }
+    rc = fd < 0 ? fd : 0;
     /* The sandbox's processes may have another user's rights. */
     if (rc == 0 && chmod(path, 0666))
         rc = err_sys(err, errno, "cannot open %s to the sandbox", path);
-    if (rc) {
+    if (rc)
         member_free(m);
+    else
+        member_add(e, m);
+    return rc;
+}
+
+int egress_add_socket(struct egress *e, struct str session, const struct egress_policy *policy,
+                      int fd, struct err *err)
+{
+    struct member *m;
+    int rc = member_new(e, session, policy, &m, err);
+    if (rc) {
+        fd_close(fd);
         return rc;
     }
-    map_put(&e->members, str_z(m->session), m);
-    send_member(e, m);
+    m->fd = fd;
+    member_add(e, m);
     return 0;
 }
 

@@ -78,6 +78,11 @@ int egress_start(struct loop *l, const char *program, const struct egress_settin
  * that is there; INVALID for a bad name in the policy. */
 int egress_add(struct egress *e, struct str session, const struct egress_policy *policy,
                const char *path, struct err *err) MUST_USE;
+/* The same with a listening stream socket of the caller's, for example one on a sandbox's own
+ * loopback: connections wait there while the proxy is started again, and whoever holds another
+ * descriptor of it can give it to the next server. Takes `fd`, on failure, too. */
+int egress_add_socket(struct egress *e, struct str session, const struct egress_policy *policy,
+                      int fd, struct err *err) MUST_USE;
 /* Closes its connections and removes the socket. Decisions of the connections that this cuts still
  * come. Harmless when there is no such session. */
 void egress_remove(struct egress *e, struct str session);

@@ -51,13 +51,16 @@ static void on_readable(uv_poll_t *poll, int status, int events)
             ls->on_accept(ls->arg, fd);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            ls->starved = true; /* it stays readable: without a pause we would spin */
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
+        if (errno != EAGAIN && errno != EWOULDBLOCK) {
+            /* No descriptors, or a socket that somebody shut down: it stays readable, and without
+             * a pause we would spin. */
+            ls->starved = true;
             arm(ls);
             loop_timer_start(&ls->retry, RETRY_MS, on_retry);
         }
-        if (errno != EINTR && errno != ECONNABORTED)
-            return;
+        return;
     }
 }
 
