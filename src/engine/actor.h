@@ -157,6 +157,7 @@ void engine_gave_up(struct engine *e, const struct id *session_id, int code);
 void effects_start(struct actor *a);
 void effects_stop(struct actor *a); /* cancels the model calls and the timers */
 void effects_cancel_model(struct actor *a);
+void effects_stop_count(struct actor *a);
 void effects_copy_result(struct mail *m, const struct model_result *r);
 void effects_count_usage(struct engine *e, const struct model_usage *u);
 void effects_free_runs(struct engine *e);

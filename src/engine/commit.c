@@ -282,5 +282,8 @@ void commit_submit(struct actor *a)
      * next request, and the conversation that the request reads has moved on already. */
     if (c->step.cancel_model)
         effects_cancel_model(a);
+    /* So would the count of a request that was given up for another. */
+    if (c->step.count_tokens || !a->turn.counting)
+        effects_stop_count(a);
     submit(a);
 }

@@ -131,7 +131,7 @@ static void on_counted(void *arg, int64_t tokens)
     actor_post(a, m);
 }
 
-static void stop_count(struct actor *a)
+void effects_stop_count(struct actor *a)
 {
     struct engine *e = a->engine;
     if (a->count)
@@ -142,7 +142,7 @@ static void start_count(struct actor *a)
 {
     struct engine *e = a->engine;
     struct err err;
-    stop_count(a);
+    effects_stop_count(a);
     if (e->cfg.model.count && turn_request(&a->turn, &a->request, &err) == 0) {
         a->count = e->cfg.model.count(e->cfg.model.self, &a->request, on_counted, a);
         return;
@@ -334,7 +334,7 @@ void effects_start(struct actor *a)
     if (s->sleep_ms > 0 && turn_phase(&a->turn) == TURN_BACKOFF)
         a->timer = e->cfg.clock.start(e->cfg.clock.self, s->sleep_ms, on_timer, a);
     if (!a->turn.counting)
-        stop_count(a);
+        effects_stop_count(a);
     if (s->start_model && turn_phase(&a->turn) == TURN_MODEL)
         start_model(a);
     else if (s->count_tokens && a->turn.counting)
@@ -353,7 +353,7 @@ void effects_cancel_model(struct actor *a)
 void effects_stop(struct actor *a)
 {
     effects_cancel_model(a);
-    stop_count(a);
+    effects_stop_count(a);
     stop_timer(a, &a->timer);
     stop_timer(a, &a->again);
 }

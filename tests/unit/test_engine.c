@@ -41,6 +41,10 @@ struct rig {
     void *cb_arg; /* non-NULL: a request is in flight */
     char messages[8192];
     int requests, model_cancels;
+    bool dear; /* a token of a prompt costs a cent */
+    void (*counted)(void *arg, int64_t tokens);
+    void *counted_arg; /* non-NULL: a count is in flight */
+    int counts;
     struct fake_run runs[16];
     int nruns, acks, tool_cancels, idles, destroys;
     struct fake_timer {
@@ -66,10 +70,37 @@ static struct model_call *fake_start(void *self, const struct model_request *req
     return (struct model_call *)r;
 }
 
+static struct model_facts fake_facts(void *self, struct str model, struct str speed)
+{
+    const struct rig *r = self;
+    (void)model;
+    (void)speed;
+    if (!r->dear)
+        return (struct model_facts){0};
+    return (struct model_facts){.max_output_tokens = 300,
+                                .input_price = INT64_C(10000000000),
+                                .priced = true,
+                                .counts_tokens = true};
+}
+
+static struct model_call *fake_count(void *self, const struct model_request *req,
+                                     void (*done)(void *arg, int64_t tokens), void *arg)
+{
+    struct rig *r = self;
+    (void)req;
+    r->counted = done;
+    r->counted_arg = arg;
+    r->counts++;
+    return (struct model_call *)&r->counted;
+}
+
 static void fake_cancel(void *self, struct model_call *call)
 {
     struct rig *r = self;
-    (void)call;
+    if (call == (struct model_call *)&r->counted) {
+        r->counted_arg = NULL;
+        return;
+    }
     r->cb_arg = NULL;
     r->model_cancels++;
 }
@@ -306,7 +337,11 @@ static void start_engine(struct rig *r)
         .store = {r, failing_read, failing_write},
         .clock = {r, real_time, fake_timer, fake_timer_cancel},
         .rand = {r, real_fill},
-        .model = {r, fake_start, fake_cancel},
+        .model = {.self = r,
+                  .start = fake_start,
+                  .cancel = fake_cancel,
+                  .facts = fake_facts,
+                  .count = fake_count},
         .sandbox = {r, fake_run, fake_ack, fake_tool_cancel, fake_idle, fake_destroy},
     };
     r->engine = engine_new(&cfg);
@@ -815,6 +850,50 @@ static void an_answer_that_comes_while_its_interrupt_is_committed_is_not_taken(v
                       " user.interrupt " IDLE " " TURN);
 }
 
+static int add_budget(struct store_tx *tx, struct rig *r, struct err *err)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 1 << 20);
+    struct session_row row;
+    int rc = tx_session_get(tx, STR_NONE, id_str(&r->session), &a, &row, err);
+    row.budget_microusd = 1000000;
+    return rc ? rc : tx_session_update(tx, &row, err);
+}
+
+static bool has_count(struct rig *r)
+{
+    return r->counted_arg != NULL;
+}
+
+static void report_count(struct rig *r, int64_t tokens)
+{
+    r->counted(TAKE_PTR(r->counted_arg), tokens);
+}
+
+static void a_count_that_comes_while_its_interrupt_is_committed_is_not_the_next_ones(void **state)
+{
+    struct rig *r = *state;
+    r->dear = true;
+    in_store(r, add_budget);
+    say(r);
+    until(r, has_count);
+    in_store(r, add_interrupt);
+    in_store(r, add_message);
+    r->writes = 0;
+    engine_wake(r->engine, id_str(&r->session));
+    until(r, has_written);
+    if (r->counted_arg)
+        report_count(r, 1);
+    until(r, has_count);
+    assert_int_equal(r->counts, 2);
+    assert_int_equal(r->requests, 0);
+    report_count(r, 90);
+    until(r, has_request);
+    answer_text(r, "hi");
+    until(r, at_rest);
+    assert_int_equal(r->requests, 1);
+}
+
 static void a_session_that_cannot_be_read_for_a_while_is_read_later(void **state)
 {
     struct rig *r = *state;
@@ -976,6 +1055,7 @@ int main(void)
         T(deleting_tells_the_streams_and_leaves_nothing),
         T(subscribers_get_events_in_order_and_previews_on_request),
         T(an_answer_that_comes_while_its_interrupt_is_committed_is_not_taken),
+        T(a_count_that_comes_while_its_interrupt_is_committed_is_not_the_next_ones),
         T(a_session_that_cannot_be_read_for_a_while_is_read_later),
         T(an_inbox_that_cannot_be_read_for_a_while_disturbs_no_running_call),
         T(a_result_of_a_session_that_was_lost_is_not_acknowledged),
