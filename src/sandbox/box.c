@@ -112,6 +112,7 @@ static void box_release(struct box *b)
         map_remove(&b->s->by_session, id_str(&b->id));
     frame_close(TAKE_PTR(b->conn));
     drop_child_files(b);
+    net_orphan(b);
     sandboxes_job_began(b->s);
     b->open = 2 + b->child_open;
     loop_timer_close(&b->timer, timer_closed);
@@ -131,6 +132,7 @@ void box_finish(struct box *b, struct box_call *c, struct str content, bool is_e
     void (*done)(void *, const struct tool_outcome *) = c->done;
     void *arg = c->arg;
     b->last_used_ms = loop_now_ms(b->s->loop);
+    net_call_ended(b, &c->id);
     mem_free(c);
     done(arg, &o);
 }
@@ -390,6 +392,7 @@ static void end_soon(struct box *b, const char *reason)
     if (sm_state(&b->sm) == BOX_CLEANING)
         return;
     frame_close(TAKE_PTR(b->conn));
+    net_down(b);
     loop_timer_stop(&b->timer);
     loop_timer_stop(&b->ticker);
     b->busy = false;
@@ -618,6 +621,7 @@ void box_up(struct box *b)
     b->recorded = false;
     b->s->stats.starts += sm_state(&b->sm) == BOX_STARTING;
     sm_move(&b->sm, BOX_UP);
+    net_up(b);
     tick(b);
 }
 

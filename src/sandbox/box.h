@@ -79,6 +79,7 @@ struct box {
     const char *end_reason;
     bool destroying, wipe_wanted, wipe;
     bool parked; /* ended for lack of use: the box may go too */
+    struct box_net net;
     /* watching */
     bool busy;
     struct cgroup_counters seen, last;

@@ -11,6 +11,7 @@
 #include "base/sm.h"
 #include "io/socket.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/net.h"
 #include "sandbox/recipe.h"
 #include "sandbox/sandbox.h"
 
@@ -36,6 +37,7 @@ struct host {
     bool root;       /* sandboxes are users of their own */
     bool unsafe;     /* and there are none */
     bool no_cgroups; /* as sandbox_config says */
+    bool network;    /* the hand listens for the egress proxy */
     struct cgroups cg;
     int seccomp; /* memfd */
     char boot_id[64];
@@ -47,6 +49,7 @@ struct sandboxes {
     int64_t opened_us; /* wall clock */
     struct sandbox_tier tier;
     struct sandboxes_stats stats; /* `up` is counted when asked for */
+    struct net net;
     bool probed;
     struct list on_probed; /* struct probed_cb */
     struct list boxes;

@@ -96,6 +96,17 @@ static const char *known_reason(struct str s)
     return NULL;
 }
 
+/* A call that failed for no reason that is known yet: was it kept from the network? */
+static void finish_failed(struct box *b, struct box_call *c, struct str content)
+{
+    AUTO_BUF struct buf text = BUF_INIT(LIMIT_HAND_FRAME);
+    buf_str(&text, content);
+    const char *reason = net_explain(b, &c->id, &text);
+    box_finish(b, c, reason && buf_ok(&text) ? buf_view(&text) : content, true, reason);
+    if (sm_state(&b->sm) == BOX_UP)
+        watch_update(b);
+}
+
 static void on_result(struct box *b, struct box_call *c, const struct json *doc)
 {
     struct str content = json_get_str(doc, "content");
@@ -109,7 +120,10 @@ static void on_result(struct box *b, struct box_call *c, const struct json *doc)
         if (reason && buf_ok(&text))
             content = buf_view(&text);
     }
-    box_finish(b, c, content, is_error, reason);
+    if (!is_error || reason)
+        box_finish(b, c, content, is_error, reason);
+    else if (!net_settle(b, c, content, finish_failed))
+        finish_failed(b, c, content);
 }
 
 static void on_state(struct box *b, struct box_call *c, struct str state)
@@ -125,6 +139,8 @@ static void on_started(struct box *b, struct box_call *c, const struct json *doc
     int64_t timeout_ms = LIMIT_TOOL_MS;
     (void)json_i64(json_get(doc, "timeout_ms"), &timeout_ms);
     c->sent = true;
+    if (str_eqz(str_z(c->name), "bash")) /* the file tools have no business with the network */
+        net_call_began(b, &c->id);
     c->deadline_ms = loop_now_ms(b->s->loop) + timeout_ms + BOX_GRACE_MS;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "core/ports.h"
+#include "egress/egress.h"
 #include "io/loop.h"
 
 struct sandboxes;
@@ -20,6 +21,12 @@ struct sandbox_limits {
     int64_t wall_seconds;
 };
 
+/* A decision of the egress proxy; views are valid during the call. */
+struct sandbox_egress {
+    const struct egress_decision *decision;
+    struct str tool_use_id; /* the call that ran when it began; absent: none */
+};
+
 struct sandbox_config {
     const char *dir; /* DATA/sandboxes: one directory a session */
     const char
@@ -29,6 +36,12 @@ struct sandbox_config {
     int64_t grace_ms; /* a hand without a server ends itself after this; 0: default */
     bool unsafe;      /* no sandbox at all: for development, and only when somebody says so */
     bool no_cgroups;  /* as if none could be made: for tests of what is done without */
+    /* The operator's settings of the egress proxy; must outlive the module. NULL: sandboxes have no
+     * way out, whatever their environment says. */
+    const struct egress_settings *egress;
+    const char *egress_program; /* the ostler to run as the proxy; NULL: this executable */
+    void (*on_egress)(void *arg, const struct sandbox_egress *e); /* may be NULL */
+    void *egress_arg;
 };
 
 /* What works on this host, found out by trying; the strongest that does:
@@ -57,6 +70,7 @@ struct sandbox_port sandboxes_port(struct sandboxes *s);
 struct sandboxes_stats {
     int64_t up;                     /* connected now */
     int64_t starts, start_failures; /* since opening */
+    int64_t egress[EGRESS_REASON_COUNT], egress_troubles; /* likewise: decisions, and restarts */
 };
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);
 /* In `dir` while the last server that was opened on it ran without sandboxes. */

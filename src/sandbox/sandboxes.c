@@ -71,6 +71,7 @@ static int fill_host(struct host *h, const struct sandbox_config *cfg, struct er
     h->root = geteuid() == 0;
     h->unsafe = cfg->unsafe;
     h->no_cgroups = cfg->no_cgroups;
+    h->network = cfg->egress && !cfg->unsafe;
     h->grace_ms = or_default(cfg->grace_ms, LIMIT_HAND_GRACE_MS);
     fill_limits(&h->limits, &cfg->limits);
     int rc = absolute(cfg->dir, h->dir, sizeof h->dir, err);
@@ -93,6 +94,8 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
     list_init(&s->boxes);
     list_init(&s->files);
     int rc = fill_host(&s->host, cfg, err);
+    if (rc == 0)
+        rc = net_init(&s->net, cfg, err);
     if (rc) {
         mem_free(s);
         return rc;
@@ -145,6 +148,11 @@ struct closing {
     struct sandboxes *s;
 };
 
+static void net_closed(void *arg)
+{
+    sandboxes_job_ended(arg);
+}
+
 static void close_posted(struct loop_post *post)
 {
     struct closing *c = CONTAINER_OF(post, struct closing, post);
@@ -167,6 +175,8 @@ void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg)
     c->s = s;
     sandboxes_job_began(s);
     loop_post(s->loop, &c->post, close_posted);
+    sandboxes_job_began(s);
+    net_close(&s->net, net_closed, s);
 }
 
 /* ---- the port ---- */

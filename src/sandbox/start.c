@@ -29,11 +29,22 @@ static int listen_at(const char *path, int *ret_fd, struct err *err)
     return 0;
 }
 
+/* Later ones win: an environment may set its own. */
+static void list_variables(const struct host *h, const char *const *own, const char **out)
+{
+    size_t n = 0;
+    for (size_t i = 0; h->network && net_variables[i]; i++)
+        out[n++] = net_variables[i];
+    for (size_t i = 0; own && own[i] && i < SETTINGS_VARIABLES * 2; i++)
+        out[n++] = own[i];
+    out[n] = NULL;
+}
+
 int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
                  struct err *err)
 {
     const struct session_paths *p = how->paths;
-    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32], wall[32];
+    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32], wall[32], port[16];
     const char *joins[CGROUP_DIRS];
     size_t njoins = cgroup_procs(&h->cg, p->unit, procs);
     for (size_t i = 0; i < njoins; i++)
@@ -43,6 +54,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
     snprintf(pids, sizeof pids, "%" PRId64, how->limits->pids);
     snprintf(memory, sizeof memory, "%" PRId64, how->limits->memory_mb);
     snprintf(wall, sizeof wall, "%" PRId64, how->limits->wall_seconds * 1000);
+    snprintf(port, sizeof port, "%d", NET_PORT);
     /* Where no cgroup counts, the hand does. */
     bool counts = h->cg.kind == CGROUP_NONE;
     const struct {
@@ -54,6 +66,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         {true, "--grace-ms", grace},
         {how->limits->wall_seconds > 0, "--wall-ms", wall},
         {!h->unsafe, "--landlock", NULL},
+        {h->network, "--proxy-port", port},
         {counts && !h->unsafe, "--pids", pids},
         {counts && !h->unsafe, "--memory-mb", memory},
         {h->unsafe, "--workdir", "/workspace"},
@@ -67,6 +80,8 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         if (options[i].value)
             command[n++] = options[i].value;
     }
+    const char *variables[(NET_VARIABLES + SETTINGS_VARIABLES) * 2 + 1];
+    list_variables(h, how->variables, variables);
     struct recipe_how recipe = {
         .launcher = h->hand,
         .etc = h->etc,
@@ -79,7 +94,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .nmounts = 5,
         .joins = joins,
         .njoins = njoins,
-        .variables = how->variables,
+        .variables = variables,
         .command = command,
         .chdir = "/workspace",
         .file_mb = how->limits->file_mb,
