@@ -2,11 +2,14 @@
 // and skills on agents and sessions.
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
 import { DatabaseSync } from 'node:sqlite';
 import { crc32, deflateRawSync, gzipSync, inflateRawSync } from 'node:zlib';
 import path from 'node:path';
 import { toFile } from '@anthropic-ai/sdk';
+import { setupSkills } from '@anthropic-ai/sdk/tools/agent-toolset/node';
 import { toFile as toFile0120 } from 'sdk-0120';
 import { refused, SDKS, useServer } from '../lib/harness.mjs';
 
@@ -101,8 +104,8 @@ function unzip(bytes) {
     return out;
 }
 
-async function download(skill, version) {
-    const response = await versions('0.120.0').download(version, { skill_id: skill });
+async function download(skill, version, sdk = '1.11.0') {
+    const response = await versions(sdk).download(version, { skill_id: skill });
     assert.equal(response.headers.get('content-type'), 'application/zip');
     return Buffer.from(await response.arrayBuffer());
 }
@@ -133,7 +136,7 @@ for (const sdk of Object.keys(SDKS)) {
             if (old) assert.deepEqual([version.directory, version.version], [name, latest]);
             assert.deepEqual(await versions(sdk).retrieve('latest', { skill_id: made.id }), version);
             assert.deepEqual(await versions(sdk).retrieve(version.id, { skill_id: made.id }), version);
-            const held = unzip(await download(made.id, latest));
+            const held = unzip(await download(made.id, latest, sdk));
             for (const [file, text] of Object.entries(FILES(name))) assert.equal(held[file].text, text);
             await refused(client.beta.skills.delete(made.id), 400, /^Cannot delete skill with existing versions$/);
             assert.deepEqual(await versions(sdk).delete(latest, { skill_id: made.id }), { id: latest, type: 'skill_version_deleted' });
@@ -467,6 +470,24 @@ describe('sessions', () => {
             assert.equal(refs(), 0);
         } finally {
             db.close();
+        }
+    });
+
+    test('give the SDK\'s own worker what it unpacks', { skip: spawnSync('unzip', ['-v']).error && 'no unzip here' }, async () => {
+        const name = fresh();
+        const files = { ...FILES(name), [`${name}/deep/er/a b.txt`]: 'x' };
+        const skill = await archive('1.11.0', zip(Object.entries(files).map(([n, text]) => [n, text, { mode: n.endsWith('.sh') ? 0o100755 : 0o100644 }])), 's.zip');
+        const agent = await world.agent({ tools: TOOLS, skills: [pin(skill)] });
+        const session = await sessionOf(agent.id);
+        const workdir = mkdtempSync(path.join(tmpdir(), 'skills-'));
+        try {
+            const cleanUp = await setupSkills({ client: world.client(), session, workdir });
+            for (const [file, text] of Object.entries(files)) assert.equal(readFileSync(path.join(workdir, 'skills', file), 'utf8'), text);
+            assert.ok(statSync(path.join(workdir, 'skills', name, 'scripts/run.sh')).mode & 0o100);
+            await cleanUp();
+            assert.deepEqual(readdirSync(path.join(workdir, 'skills')), []);
+        } finally {
+            rmSync(workdir, { recursive: true });
         }
     });
 
