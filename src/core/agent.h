@@ -55,8 +55,8 @@ int agent_read(struct arena *a, struct str snapshot, struct agent *out, struct e
 /* The server can run web_fetch and web_search: they are offered where they are enabled. */
 void agent_offer_web(struct agent *ag);
 const struct json *agent_custom_tool(const struct agent *ag, struct str name); /* NULL: none */
-/* What the session's sandbox is made with (session_row.provision, or absent): its skills are told to
- * the model. PARSE when it is no JSON. */
+/* What the session's sandbox is made with (session_row.provision, or absent): its skills are told
+ * to the model. PARSE when it is no JSON. */
 int agent_provide(struct arena *a, struct str provision, struct agent *ag,
                   struct err *err) MUST_USE;
 bool agent_has_skills(const struct agent *ag); /* and can read them */
