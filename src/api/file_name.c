@@ -1,63 +1,9 @@
 #include "api/file_name.h"
 
 #include "base/limits.h"
-
-static const struct {
-    const char *extension, *type; /* the first of a type is the one that a nameless file gets */
-} known[] = {
-    {"txt", "text/plain"},
-    {"md", "text/markdown"},
-    {"csv", "text/csv"},
-    {"tsv", "text/tab-separated-values"},
-    {"html", "text/html"},
-    {"htm", "text/html"},
-    {"css", "text/css"},
-    {"js", "text/javascript"},
-    {"mjs", "text/javascript"},
-    {"py", "text/x-python"},
-    {"c", "text/x-c"},
-    {"h", "text/x-c"},
-    {"sh", "application/x-sh"},
-    {"log", "text/plain"},
-    {"patch", "text/x-diff"},
-    {"diff", "text/x-diff"},
-    {"json", "application/json"},
-    {"jsonl", "application/jsonl"},
-    {"xml", "application/xml"},
-    {"yaml", "application/yaml"},
-    {"yml", "application/yaml"},
-    {"pdf", "application/pdf"},
-    {"png", "image/png"},
-    {"jpg", "image/jpeg"},
-    {"jpeg", "image/jpeg"},
-    {"gif", "image/gif"},
-    {"webp", "image/webp"},
-    {"svg", "image/svg+xml"},
-    {"zip", "application/zip"},
-    {"tar", "application/x-tar"},
-    {"gz", "application/gzip"},
-    {"zst", "application/zstd"},
-    {"docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
-    {"xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"},
-    {"pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation"},
-    {"mp3", "audio/mpeg"},
-    {"wav", "audio/wav"},
-    {"mp4", "video/mp4"},
-};
+#include "base/mime.h"
 
 static const struct str bytes_type = {"application/octet-stream", 24};
-
-static struct str type_of_name(struct str filename)
-{
-    size_t dot = filename.len;
-    while (dot > 0 && filename.ptr[dot - 1] != '.')
-        dot--;
-    struct str extension = str_skip(filename, dot);
-    for (size_t i = 0; dot > 0 && i < COUNT_OF(known); i++)
-        if (str_eq_nocase(extension, str_z(known[i].extension)))
-            return str_z(known[i].type);
-    return bytes_type;
-}
 
 static bool is_token(char c)
 {
@@ -83,7 +29,7 @@ int file_type_decide(struct arena *a, struct str given, struct str filename, str
 {
     struct str rest = given, type = str_trim(str_split(&rest, ';'));
     if (type.len == 0 || str_eq_nocase(type, bytes_type)) {
-        *out = type_of_name(filename);
+        *out = mime_of_name(filename);
         return 0;
     }
     if (!type_ok(type))
@@ -111,9 +57,9 @@ static struct str last_component(struct str path)
 
 static struct str nameless(struct arena *a, struct str type)
 {
-    for (size_t i = 0; i < COUNT_OF(known); i++)
-        if (str_eqz(type, known[i].type))
-            return arena_printf(a, "unnamed.%s", known[i].extension);
+    struct str extension = mime_extension(type);
+    if (str_some(extension))
+        return arena_printf(a, "unnamed." STR_FMT, STR_ARG(extension));
     return STR("unnamed");
 }
 

@@ -79,14 +79,14 @@ enum {
     LIMIT_TOOL_CALLS_PER_RESPONSE = 128,
 
     /* Tools */
-    LIMIT_TOOL_MS = 120 * 1000,     /* default for one call (API) */
-    LIMIT_TOOL_MAX_MS = 600 * 1000, /* the most timeout_ms may ask for */
-    LIMIT_BASH_OUTPUT = 100 * 1024, /* kept: the last ones (API) */
-    LIMIT_READ_OUTPUT = 256 * 1024, /* (API) */
-    LIMIT_GREP_OUTPUT = 100 * 1024, /* (API) */
-    LIMIT_GLOB_RESULTS = 200,       /* (API) */
-    LIMIT_GREP_MS = 60 * 1000,      /* (API) */
-    LIMIT_SPILL_CHARS = 100000,     /* longer results go to a file (API) */
+    LIMIT_TOOL_MS = 120 * 1000,         /* default for one call (API) */
+    LIMIT_TOOL_MAX_MS = 600 * 1000,     /* the most timeout_ms may ask for */
+    LIMIT_BASH_OUTPUT = 100 * 1024,     /* kept: the last ones (API) */
+    LIMIT_READ_OUTPUT = 256 * 1024,     /* (API) */
+    LIMIT_GREP_OUTPUT = 100 * 1024,     /* (API) */
+    LIMIT_GLOB_RESULTS = 200,           /* (API) */
+    LIMIT_GREP_MS = 60 * 1000,          /* (API) */
+    LIMIT_SPILL_CHARS = 100000,         /* longer results go to a file (API) */
     LIMIT_WEB_FETCH = 10 * 1024 * 1024, /* bytes of one response, unpacked */
     LIMIT_WEB_MS = 30 * 1000,           /* one call of web_fetch or web_search */
     LIMIT_WEB_SEARCH = 2 * 1024 * 1024, /* bytes of one answer of the search engine */
@@ -99,6 +99,10 @@ enum {
     LIMIT_SANDBOX_CPUS = 2,
     LIMIT_SANDBOX_FILE_MB = 4096,
     LIMIT_SANDBOX_DISK_MB = 10240,
+    LIMIT_REPOSITORY_MB = 4096,   /* one file of what a clone fetches */
+    LIMIT_TOOL_NOTE = 128 * 1024, /* what is said before a result */
+    LIMIT_OUTPUTS = 1000,         /* files of one session's outputs that are listed */
+    LIMIT_SKILL_CACHE = 200,      /* unpacked skills that are kept for the next session */
 
     /* Server */
     LIMIT_SHUTDOWN_MS = 5 * 1000,

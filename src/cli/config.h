@@ -46,6 +46,9 @@ struct config {
     size_t nproviders, nroutes;
     const char *search_url, *search_key_env; /* or NULL */
     int64_t fetch_max_mb, fetch_timeout_seconds;
+    const char *repository_allow[CONFIG_WEB_MAX]; /* CIDR */
+    size_t nrepository_allow;
+    bool repository_http; /* http URLs as well */
     const char *web_allow[CONFIG_WEB_MAX];
     struct web_host web_hosts[CONFIG_WEB_MAX];
     size_t nweb_allow, nweb_hosts;

@@ -60,6 +60,15 @@ static void put_web(struct buf *out, const struct config *c)
     buf_z(out, "}\n");
 }
 
+static void put_repositories(struct buf *out, const struct config *c)
+{
+    buf_printf(out, "repositories:\n  allow_http: %s\n  allow_addresses: [",
+               c->repository_http ? "true" : "false");
+    for (size_t i = 0; i < c->nrepository_allow; i++)
+        buf_printf(out, "%s\"%s\"", i ? ", " : "", c->repository_allow[i]);
+    buf_z(out, "]\n");
+}
+
 static const struct model_provider_config *configured(const struct config *c, const char *name)
 {
     for (size_t i = 0; i < c->nproviders; i++)
@@ -118,6 +127,7 @@ void config_show(const struct config *c, const struct model_router *router, stru
     put_text(out, "judge:\n  model: ", c->judge_model);
     put_limits(out, c);
     put_web(out, c);
+    put_repositories(out, c);
     put_models(out, c);
     put_text(out, "default_model: ", model_router_default(router));
     buf_z(out, "providers:\n");

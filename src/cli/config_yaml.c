@@ -37,6 +37,8 @@ static int read_search_url(struct config_file *f, struct fy_node *key, struct fy
                            struct err *err);
 static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_node *value,
                           struct err *err);
+static int read_repository_addresses(struct config_file *f, struct fy_node *key,
+                                     struct fy_node *value, struct err *err);
 static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,
                       struct err *err);
 static int read_fetch_mb(struct config_file *f, struct fy_node *key, struct fy_node *value,
@@ -62,6 +64,10 @@ static const struct config_key web_keys[] = {OWN("search_url", read_search_url),
                                              OWN("allow_addresses", read_addresses),
                                              OWN("hosts", read_hosts, .entries = "*"),
                                              {0}};
+static const struct config_key repository_keys[] = {
+    {.name = "allow_http", .kind = KEY_FLAG, .offset = offsetof(struct config, repository_http)},
+    OWN("allow_addresses", read_repository_addresses),
+    {0}};
 static const struct config_key judge_keys[] = {TEXT("model", judge_model), {0}};
 static const struct config_key top_keys[] = {
     OWN("listen", read_listen),
@@ -72,6 +78,7 @@ static const struct config_key top_keys[] = {
     MAP("judge", judge_keys),
     MAP("sandbox", sandbox_keys),
     MAP("web", web_keys),
+    MAP("repositories", repository_keys),
     MAP("model_requests", request_keys),
     OWN("providers", config_read_providers, .sub = config_provider_keys, .entries = "*"),
     {0}};
@@ -263,10 +270,9 @@ static int read_search_url(struct config_file *f, struct fy_node *key, struct fy
     return 0;
 }
 
-static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_node *value,
-                          struct err *err)
+static int read_ranges(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       const char **out, size_t *nout, struct err *err)
 {
-    struct config *c = f->config;
     struct ip_range range;
     struct err why;
     void *at = NULL;
@@ -274,14 +280,28 @@ static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_
         return config_fail(f, key, "must be a list of address ranges", "", err);
     for (struct fy_node *n; (n = fy_node_sequence_iterate(value, &at));) {
         const char *text = config_scalar(f, n);
-        if (!text || c->nweb_allow == CONFIG_WEB_MAX)
+        if (!text || *nout == CONFIG_WEB_MAX)
             return config_fail(f, key, text ? "too many ranges" : "must hold plain values", "",
                                err);
         if (ip_range_parse(str_z(text), &range, &why))
             return config_fail(f, key, why.msg, "", err);
-        c->web_allow[c->nweb_allow++] = text;
+        out[(*nout)++] = text;
     }
     return 0;
+}
+
+static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                          struct err *err)
+{
+    struct config *c = f->config;
+    return read_ranges(f, key, value, c->web_allow, &c->nweb_allow, err);
+}
+
+static int read_repository_addresses(struct config_file *f, struct fy_node *key,
+                                     struct fy_node *value, struct err *err)
+{
+    struct config *c = f->config;
+    return read_ranges(f, key, value, c->repository_allow, &c->nrepository_allow, err);
 }
 
 static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,

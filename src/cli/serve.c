@@ -228,8 +228,13 @@ static void on_probed(void *arg)
 static int open_sandboxes(struct serve *s, struct err *err)
 {
     const char *dir = arena_printf(&s->config.arena, "%s/sandboxes", s->config.data).ptr;
-    const struct sandbox_config cfg = {
-        .dir = dir, .limits = s->config.limits, .unsafe = s->unsafe};
+    const struct sandbox_config cfg = {.dir = dir,
+                                       .data = s->config.data,
+                                       .store = store_port(s->store),
+                                       .allow_addresses = s->config.repository_allow,
+                                       .nallow_addresses = s->config.nrepository_allow,
+                                       .limits = s->config.limits,
+                                       .unsafe = s->unsafe};
     int rc = sandboxes_open(s->loop, &cfg, &s->sandboxes, err);
     if (rc)
         return rc;
@@ -245,6 +250,12 @@ static int open_web(struct serve *s, struct err *err)
     return rc ? rc : web_open(s->loop, &cfg, &s->web, err);
 }
 
+static void on_notice(void *arg, struct str session_id, const struct sandbox_notice *notice)
+{
+    const struct serve *s = arg;
+    engine_sandbox_notice(s->engine, session_id, notice);
+}
+
 static int open_engine(struct serve *s, struct err *err)
 {
     const struct engine_config cfg = {
@@ -258,6 +269,7 @@ static int open_engine(struct serve *s, struct err *err)
         .peers = peers_port(s->peers),
     };
     s->engine = engine_new(&cfg);
+    sandboxes_on_notice(s->sandboxes, on_notice, s);
     wait_begin(s);
     engine_start(s->engine, wait_over_err, s);
     wait_end(s);
@@ -282,6 +294,7 @@ static int open_api(struct serve *s, struct err *err)
         .listen_fd = s->listen_fd >= 0 ? &listen_fd : NULL,
         .tmp_dir = tmp,
         .data_dir = s->config.data,
+        .repositories_http = s->config.repository_http,
         .http = s->http,
         .forward_path = arena_printf(&s->config.arena, "%s.http", s->lock.owner.path).ptr,
     };

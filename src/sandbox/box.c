@@ -9,13 +9,19 @@
  *     |                                         v        |      |
  *     +----------------------------------- CLEANING <----+------+  the hand is gone, or is to go
  *
+ * Before PREPARING, where a session has files, skills or repositories, comes PROVISIONING, which
+ * leads back to ABSENT; in UP what has changed of them is put in place before the next call is
+ * given.
+ *
  * Calls wait in any state but UP. A call that was sent and not answered when the hand goes has an
  * unknown outcome, and that is what its result says. Blocking steps run as jobs; while one runs the
  * state does not change. */
 #include "sandbox/box.h"
 
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/log.h"
+#include "sandbox/provision.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -27,8 +33,11 @@
 #include <unistd.h>
 
 static const struct sm_state states[] = {
-    [BOX_ABSENT] = {"absent", SM_BIT(BOX_FINDING) | SM_BIT(BOX_PREPARING) | SM_BIT(BOX_CLEANING),
+    [BOX_ABSENT] = {"absent",
+                    SM_BIT(BOX_FINDING) | SM_BIT(BOX_PROVISIONING) | SM_BIT(BOX_PREPARING) |
+                        SM_BIT(BOX_CLEANING),
                     SM_INITIAL},
+    [BOX_PROVISIONING] = {"provisioning", SM_BIT(BOX_ABSENT), 0},
     [BOX_FINDING] = {"finding", SM_BIT(BOX_ABSENT) | SM_BIT(BOX_DIALING), 0},
     [BOX_DIALING] = {"dialing", SM_BIT(BOX_UP) | SM_BIT(BOX_CLEANING), 0},
     [BOX_PREPARING] = {"preparing",
@@ -59,6 +68,7 @@ struct box *box_get(struct sandboxes *s, struct str session_id)
     session_paths(&s->host, b->id.z, &p);
     memcpy(b->unit, p.unit, sizeof b->unit);
     b->info = b->errors = -1;
+    b->note = BUF_INIT(LIMIT_TOOL_NOTE);
     sm_init(&b->sm, "sandbox", states, NULL, BOX_ABSENT);
     list_init(&b->calls);
     loop_timer_init(s->loop, &b->timer);
@@ -72,6 +82,8 @@ static void box_freed(struct box *b)
 {
     struct sandboxes *s = b->s;
     mem_free(b->environment);
+    mem_free(b->provision);
+    buf_fini(&b->note);
     mem_free(b);
     sandboxes_job_ended(s);
 }
@@ -197,6 +209,11 @@ void box_run(struct box *b, const struct tool_call *call,
     b->parked = false;
     if (sm_state(&b->sm) == BOX_UP)
         loop_timer_stop(&b->timer); /* it was idle */
+    if (call->provision.len && !(b->provision && str_eqz(call->provision, b->provision))) {
+        mem_free(b->provision);
+        b->provision = mem_dupz(call->provision.ptr, call->provision.len);
+        b->provisioned = false;
+    }
     if (call->environment.len && !b->environment)
         b->environment = mem_dupz(call->environment.ptr, call->environment.len);
     box_kick(b);
@@ -221,7 +238,8 @@ static void job_done(struct loop_work *w)
     b->working = false;
     if (s->closing) {
         start_fini(&b->start);
-        box_release(b);
+        if (!b->provisioning)
+            box_release(b);
     } else {
         b->then(b);
     }
@@ -269,6 +287,34 @@ static void find_done(struct box *b)
     }
     sm_move(&b->sm, BOX_ABSENT);
     tick(b);
+}
+
+/* PROVISIONING, and in UP: files, skills, repositories. Calls wait. */
+static void provision_done(void *arg, struct str note)
+{
+    struct box *b = arg;
+    b->provisioning = NULL;
+    buf_clear(&b->note);
+    buf_str(&b->note, note);
+    if (b->s->closing) {
+        if (!b->working)
+            box_release(b);
+        return;
+    }
+    if (sm_state(&b->sm) == BOX_PROVISIONING)
+        sm_move(&b->sm, BOX_ABSENT);
+    tick(b);
+}
+
+static void provision_begin(struct box *b, bool fresh)
+{
+    b->provisioned = true; /* a call may bring another one meanwhile */
+    b->provisioning = provision_start(b->s, b->id.z, str_z(b->provision), fresh, provision_done, b);
+}
+
+static bool wants_provision(const struct box *b)
+{
+    return b->provision && !b->provisioned && b->s->host.data[0];
 }
 
 /* PREPARING: directories, cgroup, socket, record, recipe. */
@@ -373,6 +419,7 @@ static void clean_done(struct box *b)
     b->record.pid = b->record.start_time = 0;
     b->seen = (struct cgroup_counters){.oom_kills = 0};
     b->looked = true;
+    b->provisioned = false;
     sm_move(&b->sm, BOX_ABSENT);
     if (b->start_failed[0]) {
         char why[sizeof b->start_failed];
@@ -500,7 +547,9 @@ void box_close(struct box *b)
     struct list *n;
     while ((n = list_pop(&b->calls)))
         mem_free(LIST_ENTRY(n, struct box_call, node));
-    if (!b->working)
+    if (b->provisioning)
+        provision_cancel(b->provisioning);
+    else if (!b->working)
         box_release(b);
 }
 
@@ -551,6 +600,11 @@ static void tick_absent(struct box *b)
 {
     if (!b->s->probed || b->working)
         return;
+    if (b->provisioning) {
+        if (b->destroying)
+            provision_cancel(b->provisioning);
+        return;
+    }
     if (b->destroying) {
         if (!b->looked) {
             sm_move(&b->sm, BOX_FINDING);
@@ -584,6 +638,11 @@ static void tick_absent(struct box *b)
     }
     if (!child_is_free(b))
         return;
+    if (wants_provision(b)) {
+        sm_move(&b->sm, BOX_PROVISIONING);
+        provision_begin(b, true);
+        return;
+    }
     sm_move(&b->sm, BOX_PREPARING);
     job(b, prepare_work, prepare_done);
 }
@@ -604,8 +663,16 @@ static void tick(struct box *b)
             b->record.start_time = process_start_time(b->record.pid);
             job(b, record_work, record_done);
         }
-        if (sm_state(&b->sm) == BOX_UP)
+        if (sm_state(&b->sm) != BOX_UP)
+            break;
+        if (wants_provision(b) && !b->provisioning)
+            provision_begin(b, false);
+        if (!b->provisioning)
             box_send_waiting(b);
+        break;
+    case BOX_PROVISIONING:
+        if (b->destroying)
+            provision_cancel(b->provisioning);
         break;
     case BOX_CLEANING: /* the job that was running when the end came has ended */
         if (!b->working)

@@ -14,6 +14,7 @@ enum box_state {
     BOX_ABSENT,
     BOX_FINDING,
     BOX_DIALING,
+    BOX_PROVISIONING,
     BOX_PREPARING,
     BOX_STARTING,
     BOX_UP,
@@ -52,6 +53,10 @@ struct box {
     char unit[ID_MAX + 40];
     struct sm sm;
     struct list calls;
+    char *provision;  /* what the sandbox is made with, as the latest call gave it; may be NULL */
+    bool provisioned; /* it is in place */
+    struct provision *provisioning;
+    struct buf note;   /* for the model, before the next result */
     char *environment; /* the config as JSON, as the first call gave it */
     struct frame_conn *conn;
     struct loop_timer timer, ticker;

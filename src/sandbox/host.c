@@ -38,6 +38,7 @@ void session_paths(const struct host *h, const char *session_id, struct session_
         const char *name;
     } const parts[] = {{out->workspace, "workspace"}, {out->tmp, "tmp"},
                        {out->home, "home"},           {out->outputs, "outputs"},
+                       {out->uploads, "uploads"},     {out->skills, "skills"},
                        {out->base, "base.git"},       {out->meta, "sandbox.json"}};
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         snprintf(parts[i].to, PATH_MAX, "%s/%s", out->dir, parts[i].name);
@@ -71,7 +72,7 @@ int session_prepare(const struct session_paths *p, struct err *err)
     const char *const dirs[] = {p->workspace, p->tmp, p->home, p->outputs};
     for (size_t i = 0; i < COUNT_OF(dirs) && rc == 0; i++)
         rc = own_dir(dirs[i], p->uid, 0755, err);
-    return rc;
+    return rc ? rc : own_dir(p->uploads, 0, 0755, err);
 }
 
 /* ---- the record ---- */

@@ -9,11 +9,13 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/sm.h"
+#include "egress/address.h"
 #include "io/socket.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/net.h"
 #include "sandbox/recipe.h"
 #include "sandbox/sandbox.h"
+#include "store/blob.h"
 
 #include <limits.h>
 
@@ -38,6 +40,10 @@ struct host {
     bool unsafe;     /* and there are none */
     bool no_cgroups; /* as sandbox_config says */
     bool network;    /* the hand listens for the egress proxy */
+    char data[PATH_MAX - 512]; /* "": nothing is provisioned */
+    struct blobs blobs;
+    struct ip_range *allow; /* what repositories may be fetched from beside public addresses */
+    size_t nallow;
     struct cgroups cg;
     int seccomp; /* memfd */
     char boot_id[64];
@@ -55,8 +61,12 @@ struct sandboxes {
     struct list boxes;
     struct map by_session; /* id -> struct box */
     struct list files;     /* struct files: queues of workspace jobs */
-    struct probe *probe;   /* while it runs */
-    unsigned pending;      /* jobs and children that will still call back */
+    struct list harvests;  /* struct harvest */
+    struct store_port store;
+    void (*on_notice)(void *arg, struct str session_id, const struct sandbox_notice *notice);
+    void *notice_arg;
+    struct probe *probe; /* while it runs */
+    unsigned pending;    /* jobs and children that will still call back */
     void (*closed)(void *arg);
     void *closed_arg;
     bool closing;
@@ -71,7 +81,8 @@ void sandboxes_job_ended(struct sandboxes *s); /* may complete the close */
 struct session_paths {
     char dir[PATH_MAX - 256];
     char workspace[PATH_MAX], tmp[PATH_MAX], home[PATH_MAX], outputs[PATH_MAX];
-    char base[PATH_MAX]; /* bare git repository with the imported tree */
+    char uploads[PATH_MAX], skills[PATH_MAX]; /* the server's, mounted read-only */
+    char base[PATH_MAX];                      /* bare git repository with the imported tree */
     char meta[PATH_MAX];
     /* Name of its cgroup and socket: two servers may hold copies of one data directory. */
     char unit[ID_MAX + 40];

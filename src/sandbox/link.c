@@ -96,13 +96,29 @@ static const char *known_reason(struct str s)
     return NULL;
 }
 
+/* What provisioning had to say goes before the first result. */
+static void finish_noted(struct box *b, struct box_call *c, struct str content, bool is_error,
+                         const char *reason)
+{
+    if (!b->note.len) {
+        box_finish(b, c, content, is_error, reason);
+        return;
+    }
+    /* Once; a result that cannot take it goes as it is. */
+    AUTO_BUF struct buf both = BUF_INIT(LIMIT_HAND_FRAME);
+    buf_str(&both, buf_view(&b->note));
+    buf_str(&both, content);
+    buf_clear(&b->note);
+    box_finish(b, c, buf_ok(&both) ? buf_view(&both) : content, is_error, reason);
+}
+
 /* A call that failed for no reason that is known yet: was it kept from the network? */
 static void finish_failed(struct box *b, struct box_call *c, struct str content)
 {
     AUTO_BUF struct buf text = BUF_INIT(LIMIT_HAND_FRAME);
     buf_str(&text, content);
     const char *reason = net_explain(b, &c->id, &text);
-    box_finish(b, c, reason && buf_ok(&text) ? buf_view(&text) : content, true, reason);
+    finish_noted(b, c, reason && buf_ok(&text) ? buf_view(&text) : content, true, reason);
     if (sm_state(&b->sm) == BOX_UP)
         watch_update(b);
 }
@@ -121,7 +137,7 @@ static void on_result(struct box *b, struct box_call *c, const struct json *doc)
             content = buf_view(&text);
     }
     if (!is_error || reason)
-        box_finish(b, c, content, is_error, reason);
+        finish_noted(b, c, content, is_error, reason);
     else if (!net_settle(b, c, content, finish_failed))
         finish_failed(b, c, content);
 }

@@ -31,6 +31,13 @@ struct sandbox_config {
     const char *dir; /* DATA/sandboxes: one directory a session */
     const char
         *run_dir; /* short path for sockets; NULL: chosen (XDG_RUNTIME_DIR, /run/ostler, /tmp) */
+    const char *data; /* the data directory: contents of files, keys; NULL: nothing is provisioned,
+                       * no outputs are listed */
+    struct store_port
+        store; /* where outputs are listed, and what else is kept; all zero: nowhere */
+    /* CIDR: what repositories may be fetched from although it is not public. Until opened. */
+    const char *const *allow_addresses;
+    size_t nallow_addresses;
     const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
     int64_t grace_ms; /* a hand without a server ends itself after this; 0: default */
@@ -80,6 +87,11 @@ const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
 /* Its name for whoever asks about an environment; "probing" until the probe has ended. */
 const char *sandboxes_tier_name(const struct sandboxes *s);
 void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg);
+/* What a sandbox lacks is told; once, before anything runs. */
+void sandboxes_on_notice(struct sandboxes *s,
+                         void (*fn)(void *arg, struct str session_id,
+                                    const struct sandbox_notice *notice),
+                         void *arg);
 /* Ends hands whose session is not in the list, removes their leftovers: once after start. */
 void sandboxes_sweep(struct sandboxes *s, const struct id *sessions, size_t n);
 

@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "sandbox/harvest.h"
 #include "sandbox/tree.h"
 
 #include <dirent.h>
@@ -64,10 +65,30 @@ static int absolute(const char *path, char *out, size_t cap, struct err *err)
                : err_set(err, ERR_INVALID, "the data directory's path is too long");
 }
 
+static int fill_data(struct host *h, const struct sandbox_config *cfg, struct err *err)
+{
+    int rc = absolute(cfg->data, h->data, sizeof h->data, err);
+    if (rc == 0)
+        rc = blobs_open(&h->blobs, h->data, err);
+    h->allow = mem_zalloc((cfg->nallow_addresses + 1) * sizeof *h->allow);
+    for (size_t i = 0; i < cfg->nallow_addresses && rc == 0; i++) {
+        rc = ip_range_parse(str_z(cfg->allow_addresses[i]), &h->allow[i], err);
+        h->nallow += rc == 0;
+    }
+    return rc;
+}
+
+static void host_fini(struct host *h)
+{
+    if (h->blobs.dir >= 0)
+        blobs_close(&h->blobs);
+    mem_free(h->allow);
+}
+
 static int fill_host(struct host *h, const struct sandbox_config *cfg, struct err *err)
 {
     char hand[PATH_MAX];
-    h->seccomp = -1;
+    h->seccomp = h->blobs.dir = -1;
     h->root = geteuid() == 0;
     h->unsafe = cfg->unsafe;
     h->no_cgroups = cfg->no_cgroups;
@@ -79,6 +100,8 @@ static int fill_host(struct host *h, const struct sandbox_config *cfg, struct er
         rc = find_hand(cfg->hand, hand, err);
     if (rc == 0)
         rc = absolute(hand, h->hand, sizeof h->hand, err);
+    if (rc == 0 && cfg->data)
+        rc = fill_data(h, cfg, err);
     if (rc == 0 && cfg->run_dir)
         rc = absolute(cfg->run_dir, h->run_dir, sizeof h->run_dir, err);
     return rc;
@@ -90,18 +113,22 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
     struct sandboxes *s = mem_zalloc(sizeof *s);
     s->loop = l;
     s->opened_us = clock_unix_us();
+    s->store = cfg->store;
     list_init(&s->on_probed);
     list_init(&s->boxes);
     list_init(&s->files);
+    list_init(&s->harvests);
     int rc = fill_host(&s->host, cfg, err);
     if (rc == 0)
         rc = net_init(&s->net, cfg, err);
     if (rc) {
+        host_fini(&s->host);
         mem_free(s);
         return rc;
     }
     *out = s;
     probe_start(s);
+    harvest_sweep(s);
     return 0;
 }
 
@@ -123,6 +150,15 @@ struct sandboxes_stats sandboxes_stats(const struct sandboxes *s)
     return stats;
 }
 
+void sandboxes_on_notice(struct sandboxes *s,
+                         void (*fn)(void *arg, struct str session_id,
+                                    const struct sandbox_notice *notice),
+                         void *arg)
+{
+    s->on_notice = fn;
+    s->notice_arg = arg;
+}
+
 /* ---- close ---- */
 
 void sandboxes_job_began(struct sandboxes *s)
@@ -138,6 +174,7 @@ void sandboxes_job_ended(struct sandboxes *s)
     void *arg = s->closed_arg;
     map_fini(&s->by_session);
     fd_close(s->host.seccomp);
+    host_fini(&s->host);
     mem_free(s);
     if (closed)
         closed(arg);
@@ -205,9 +242,12 @@ static void port_cancel(void *self, struct str session_id, struct str tool_use_i
 
 static void port_idle(void *self, struct str session_id)
 {
-    struct box *b = box_find(self, session_id);
+    struct sandboxes *s = self;
+    struct box *b = box_find(s, session_id);
     if (b)
         box_idle(b);
+    if (!s->closing)
+        harvest_start(s, session_id);
 }
 
 static void port_destroy(void *self, struct str session_id, bool wipe)
