@@ -109,28 +109,29 @@ static void connect_next(struct web_run *r)
         web_fail(r, "%.*s cannot be fetched: %s.", 400, r->link.url, err.msg);
 }
 
-/* Goes to the addresses that may be connected to; to none when there are none. */
+/* One bad address among a name's refuses the name. */
 static void connect_checked(struct web_run *r, const struct ip *ips, size_t n)
 {
-    const char *what = NULL;
-    char bad[IP_TEXT_MAX] = "";
     r->naddresses = r->tried = 0;
     for (size_t i = 0; i < n; i++) {
-        const char *refused = ip_refused(&ips[i], r->web->allow, r->web->nallow);
-        if (!refused && r->naddresses < WEB_ADDRESSES) {
-            r->addresses[r->naddresses++] = ips[i];
-        } else if (refused && !what) {
-            what = refused;
-            ip_text(&ips[i], bad);
+        const char *what = ip_refused(&ips[i], r->web->allow, r->web->nallow);
+        if (what) {
+            char address[IP_TEXT_MAX];
+            ip_text(&ips[i], address);
+            blocked(r,
+                    "leads to the address %s (%s), and web_fetch reaches public addresses only. "
+                    "The operator can allow others with web.allow_addresses.",
+                    address, what);
+            return;
         }
+        if (r->naddresses < WEB_ADDRESSES)
+            r->addresses[r->naddresses++] = ips[i];
     }
     if (r->naddresses)
         connect_next(r);
     else
-        blocked(r,
-                "leads to the address %s (%s), and web_fetch reaches public addresses only. The "
-                "operator can allow others with web.allow_addresses.",
-                bad, what ? what : "none");
+        web_fail(r, "%.*s cannot be fetched: the name %s has no address.", 400, r->link.url,
+                 r->link.host);
 }
 
 static void on_looked_up(void *arg, const struct err *err, const struct sockaddr_storage *addresses,
@@ -144,7 +145,8 @@ static void on_looked_up(void *arg, const struct err *err, const struct sockaddr
     if (r->over)
         ; /* too late */
     else if (err->code)
-        web_fail(r, "%.*s cannot be fetched: %s.", 400, r->link.url, err->msg);
+        web_fail(r, "%.*s cannot be fetched: the name %s %s.", 400, r->link.url, r->link.host,
+                 err->code == ERR_NOT_FOUND ? "has no address" : "cannot be looked up now");
     else
         connect_checked(r, ips, count);
     web_run_release(r);
@@ -155,6 +157,7 @@ static void resolve(struct web_run *r)
     struct web *w = r->web;
     struct ip ip;
     struct err err;
+    char name[HTTP_LINK_HOST_MAX + 1];
     bool known = ip_parse(str_z(r->link.host), &ip);
     for (size_t i = 0; i < w->nnames && !known; i++)
         if (strcmp(w->names[i].name, r->link.host) == 0) {
@@ -165,8 +168,10 @@ static void resolve(struct web_run *r)
         connect_checked(r, &ip, 1);
         return;
     }
+    /* The dot keeps the host's search domains out of it: the name means what it says. */
+    snprintf(name, sizeof name, "%s.", r->link.host);
     r->pending++;
-    if (w->lookup(w->loop, r->link.host, on_looked_up, r, &err) == 0)
+    if (w->lookup(w->loop, name, on_looked_up, r, &err) == 0)
         return;
     web_fail(r, "%.*s cannot be fetched: %s.", 400, r->link.url, err.msg);
     web_run_release(r);

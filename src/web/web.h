@@ -19,7 +19,7 @@ struct web_host {
     const char *name, *address;
 };
 
-/* Starts a lookup as lookup_start() of io/stream.h does. */
+/* Starts a lookup as lookup_start() of io/stream.h does; the name ends in a dot. */
 typedef int web_lookup(struct loop *l, const char *name,
                        void (*done)(void *arg, const struct err *err,
                                     const struct sockaddr_storage *addresses, size_t n),

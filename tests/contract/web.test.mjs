@@ -1,17 +1,34 @@
 // web_fetch and web_search: what runs on the server itself, against a site of the test's own.
 import { after, test } from 'node:test';
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { types, useServer } from '../lib/harness.mjs';
 import { startServer } from '../lib/server.mjs';
 
+// The smallest PDF with a line of text.
+function pdf(words) {
+    const stream = `BT /F1 12 Tf 72 720 Td (${words}) Tj ET`;
+    const objects = ['<</Type/Catalog/Pages 2 0 R>>', '<</Type/Pages/Kids[3 0 R]/Count 1>>', '<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>', `<</Length ${stream.length}>>stream\n${stream}\nendstream`, '<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>'];
+    let text = '%PDF-1.4\n';
+    const at = objects.map((body, i) => {
+        const begin = text.length;
+        text += `${i + 1} 0 obj${body}endobj\n`;
+        return begin;
+    });
+    const table = text.length;
+    text += `xref\n0 6\n0000000000 65535 f \n${at.map((n) => `${String(n).padStart(10, '0')} 00000 n \n`).join('')}`;
+    return `${text}trailer<</Root 1 0 R/Size 6>>\nstartxref\n${table}\n%%EOF\n`;
+}
+
 const site = { requests: [], held: [], hold: false };
 const pages = {
     '/page': { type: 'text/html', body: gzipSync('<title>The page</title><nav>menu</nav><h1>Hello</h1><p>Read <a href="/more">more</a>.'), encoding: 'gzip' },
     '/bomb': { type: 'text/plain', body: gzipSync(Buffer.alloc(64 * 1024 * 1024, 'x')), encoding: 'gzip' },
     '/long': { type: 'text/plain', body: 'é'.repeat(150000) },
+    '/paper': { type: 'application/pdf', body: pdf('Words on paper') },
     '/data': { type: 'application/json', body: '{"n":1}' },
 };
 const server = http.createServer((req, res) => {
@@ -119,6 +136,12 @@ test('what is too large is refused, packed or not, and long text is cut with a n
     assert.match(long.text, /\[Cut here because of the length of the page: 100000 of 150000 characters\.\]$/);
     const short = await worker({ name: 'web_fetch', max_content_tokens: 10 });
     assert.match((await call(short, 'web_fetch', { url: at('/long') })).text, /\[Cut here because of max_content_tokens: 20 of 150000 characters\.\]$/);
+});
+
+test('a PDF is read where the server can, and refused with what is missing where not', async () => {
+    const { text, is_error } = await call(await worker(), 'web_fetch', { url: at('/paper') });
+    if (is_error) assert.match(text, existsSync('/usr/bin/pdftotext') ? /isolation/ : /poppler-utils/);
+    else assert.match(text, /not to be followed\.\n\nWords on paper/);
 });
 
 test('with url_sources a URL must have come from one of them', async () => {

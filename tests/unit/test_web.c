@@ -205,19 +205,21 @@ static const char *address_of(const char *name)
 static void on_answer(struct loop_post *p)
 {
     struct answer_later *later = CONTAINER_OF(p, struct answer_later, post);
-    struct sockaddr_storage sa = {0};
+    struct sockaddr_storage sa[2] = {0};
     struct err err = {0};
     const char *text = address_of(later->name);
+    bool mixed = strcmp(later->name, "mixed.example.com") == 0;
     if (!text) {
         err_set(&err, ERR_NOT_FOUND, "the name %s has no address", later->name);
     } else if (strchr(text, ':')) {
-        sa.ss_family = AF_INET6;
-        inet_pton(AF_INET6, text, &((struct sockaddr_in6 *)&sa)->sin6_addr);
+        sa[0].ss_family = AF_INET6;
+        inet_pton(AF_INET6, text, &((struct sockaddr_in6 *)&sa[0])->sin6_addr);
     } else {
-        sa.ss_family = AF_INET;
-        inet_pton(AF_INET, text, &((struct sockaddr_in *)&sa)->sin_addr);
+        sa[0].ss_family = sa[1].ss_family = AF_INET;
+        inet_pton(AF_INET, text, &((struct sockaddr_in *)&sa[0])->sin_addr);
+        inet_pton(AF_INET, "172.16.0.1", &((struct sockaddr_in *)&sa[1])->sin_addr);
     }
-    later->done(later->arg, &err, &sa, text ? 1 : 0);
+    later->done(later->arg, &err, sa, !text ? 0 : mixed ? 2 : 1);
     mem_free(later);
 }
 
@@ -230,7 +232,9 @@ static int fake_lookup(struct loop *l, const char *name,
     struct answer_later *later = mem_zalloc(sizeof *later);
     later->done = done;
     later->arg = arg;
-    snprintf(later->name, sizeof later->name, "%s", name);
+    size_t len = strlen(name);
+    assert_true(len > 1 && name[len - 1] == '.'); /* no search domains */
+    assert_true(str_copyz(later->name, sizeof later->name, str_n(name, len - 1)));
     lookups++;
     loop_post(l, &later->post, on_answer);
     return 0;
@@ -432,6 +436,7 @@ static void addresses_that_are_not_public_are_refused_by_whatever_name(void **st
         "http://mapped.example.com/",
         "http://multicast.example.com/",
         "http://inside.example.com/",
+        "http://mixed.example.com/",
         "http://10.0.0.1/",
         "http://[fd00::1]/",
         "http://[::ffff:10.0.0.1]/",
