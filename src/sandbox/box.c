@@ -56,6 +56,12 @@ struct box *box_find(struct sandboxes *s, struct str session_id)
     return map_get(&s->by_session, session_id);
 }
 
+/* The build that it waits for has ended. */
+static void layer_moved(struct build_waiter *w)
+{
+    box_kick(CONTAINER_OF(w, struct box, layer_wait));
+}
+
 struct box *box_get(struct sandboxes *s, struct str session_id)
 {
     struct box *b = box_find(s, session_id);
@@ -69,6 +75,8 @@ struct box *box_get(struct sandboxes *s, struct str session_id)
     memcpy(b->unit, p.unit, sizeof b->unit);
     b->info = b->errors = -1;
     b->note = BUF_INIT(LIMIT_TOOL_NOTE);
+    list_init(&b->layer_wait.node);
+    b->layer_wait.fn = layer_moved;
     sm_init(&b->sm, "sandbox", states, NULL, BOX_ABSENT);
     list_init(&b->calls);
     loop_timer_init(s->loop, &b->timer);
@@ -119,6 +127,7 @@ static void drop_child_files(struct box *b)
 static void box_release(struct box *b)
 {
     b->released = true;
+    list_remove(&b->layer_wait.node);
     list_remove(&b->node);
     if (map_get(&b->s->by_session, id_str(&b->id)) == b)
         map_remove(&b->s->by_session, id_str(&b->id));
@@ -166,7 +175,7 @@ void box_finish_lost(struct box *b, struct box_call *c, const char *reason)
 /* Every waiting call fails for the same reason: nothing of it has run. */
 static void fail_waiting(struct box *b, const char *why)
 {
-    char text[BOX_TEXT_MAX];
+    char text[BOX_TEXT_MAX + BUILD_TAIL * 2];
     snprintf(text, sizeof text,
              "The sandbox cannot be started, so the tool was not run: %s. Nothing runs outside a "
              "sandbox; 'ostler doctor' says what this host lacks.",
@@ -364,6 +373,12 @@ static void prepare_done(struct box *b)
     b->disk_used = st->disk_used;
     b->disk_free = st->disk_free;
     start_fini(st);
+    if (err.code == ERR_NOT_FOUND && b->layer.content[0]) { /* swept by another process */
+        builds_forget(b->s->builds, b->layer.content);
+        sm_move(&b->sm, BOX_ABSENT);
+        tick(b);
+        return;
+    }
     if (err.code == 0 && box_dial(b, &err) == 0)
         sm_move(&b->sm, BOX_STARTING);
     else
@@ -596,6 +611,20 @@ static void cancel_all(struct box *b)
                    true, "cancelled");
 }
 
+/* Otherwise its calls wait for the build, or have failed. */
+static bool layer_is_there(struct box *b)
+{
+    AUTO_BUF struct buf why = BUF_INIT(BUILD_TAIL * 2);
+    list_remove(&b->layer_wait.node);
+    switch (builds_layer(b->s->builds, str_z(b->environment), &b->layer_wait, &b->layer, &why)) {
+    case LAYER_NONE:
+    case LAYER_READY: return true;
+    case LAYER_WAIT: break;
+    case LAYER_FAILED: fail_waiting(b, why.data); break;
+    }
+    return false;
+}
+
 static void tick_absent(struct box *b)
 {
     if (!b->s->probed || b->working)
@@ -636,7 +665,7 @@ static void tick_absent(struct box *b)
         fail_waiting(b, b->s->tier.reason);
         return;
     }
-    if (!child_is_free(b))
+    if (!child_is_free(b) || !layer_is_there(b))
         return;
     if (wants_provision(b)) {
         sm_move(&b->sm, BOX_PROVISIONING);

@@ -8,6 +8,7 @@
 #define OSTLER_SANDBOX_BOX_H
 
 #include "base/buf.h"
+#include "sandbox/build.h"
 #include "sandbox/impl.h"
 
 enum box_state {
@@ -57,6 +58,8 @@ struct box {
     bool provisioned; /* it is in place */
     struct provision *provisioning;
     struct buf note;   /* for the model, before the next result */
+    struct layer layer; /* what the environment adds to its root */
+    struct build_waiter layer_wait;
     char *environment; /* the config as JSON, as the first call gave it */
     struct frame_conn *conn;
     struct loop_timer timer, ticker;

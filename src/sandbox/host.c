@@ -95,6 +95,7 @@ bool record_read(const char *path, struct sandbox_record *out)
     copy_text(doc, "boot_id", out->boot_id, sizeof out->boot_id);
     copy_text(doc, "unit", out->unit, sizeof out->unit);
     copy_text(doc, "socket", out->socket, sizeof out->socket);
+    copy_text(doc, "layer", out->layer, sizeof out->layer);
     return json_i64(json_get(doc, "generation"), &out->generation) &&
            json_i64(json_get(doc, "pid"), &out->pid) &&
            json_i64(json_get(doc, "start_time"), &out->start_time);
@@ -124,6 +125,7 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     jw_kz(&w, "boot_id", r->boot_id);
     jw_kz(&w, "unit", r->unit);
     jw_kz(&w, "socket", r->socket);
+    jw_kz(&w, "layer", r->layer);
     jw_ki64(&w, "pid", r->pid);
     jw_ki64(&w, "start_time", r->start_time);
     jw_ki64(&w, "generation", r->generation);

@@ -66,6 +66,7 @@ struct sandboxes {
     void (*on_notice)(void *arg, struct str session_id, const struct sandbox_notice *notice);
     void *notice_arg;
     struct probe *probe; /* while it runs */
+    struct builds *builds;
     unsigned pending;    /* jobs and children that will still call back */
     void (*closed)(void *arg);
     void *closed_arg;
@@ -74,6 +75,9 @@ struct sandboxes {
 
 void sandboxes_job_began(struct sandboxes *s);
 void sandboxes_job_ended(struct sandboxes *s); /* may complete the close */
+
+struct layer;
+struct builds;
 
 /* ---- host.c: directories and the record of a sandbox ---- */
 
@@ -99,6 +103,7 @@ struct sandbox_record {
     char socket[BOX_SOCKET_MAX];
     int64_t pid, start_time; /* of the hand, on the host; 0: not known */
     int64_t generation;      /* sandboxes this session has had */
+    char layer[65];          /* the content that it has mounted, or empty */
 };
 /* False when there is none, or it cannot be read. Worker. */
 bool record_read(const char *path, struct sandbox_record *out);
@@ -130,6 +135,7 @@ struct start_how {
     const struct session_paths *paths;
     const struct sandbox_limits *limits;
     const char *const *variables; /* as in struct recipe_how */
+    const struct layer *layer;    /* the environment's, or NULL */
     bool selftest;                /* the hand tells what holds instead of serving; no info */
 };
 /* One recipe for sessions and for the probe, so that what keeps one from starting shows in the

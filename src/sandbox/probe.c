@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "json/json.h"
+#include "sandbox/build.h"
 #include "sandbox/seccomp.h"
 #include "sandbox/tree.h"
 
@@ -241,6 +242,7 @@ static void finished(struct probe *p)
     s->tier.limits = limits[s->host.cg.kind];
     s->probed = true;
     boxes_probed(s);
+    builds_probed(s->builds);
     struct list *node;
     while ((node = list_pop(&s->on_probed))) {
         struct probed_cb *cb = LIST_ENTRY(node, struct probed_cb, node);

@@ -41,8 +41,9 @@ struct sandbox_config {
     const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
     int64_t grace_ms; /* a hand without a server ends itself after this; 0: default */
-    bool unsafe;      /* no sandbox at all: for development, and only when somebody says so */
-    bool no_cgroups;  /* as if none could be made: for tests of what is done without */
+    const char *images; /* unpacked roots must be below it; NULL: there are none */
+    bool unsafe;        /* no sandbox at all: for development, and only when somebody says so */
+    bool no_cgroups;    /* as if none could be made: for tests of what is done without */
     /* The operator's settings of the egress proxy; must outlive the module. NULL: sandboxes have no
      * way out, whatever their environment says. */
     const struct egress_settings *egress;
@@ -75,8 +76,8 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
 void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg);
 struct sandbox_port sandboxes_port(struct sandboxes *s);
 struct sandboxes_stats {
-    int64_t up;                     /* connected now */
-    int64_t starts, start_failures; /* since opening */
+    int64_t up;                                           /* connected now */
+    int64_t starts, start_failures;                       /* since opening */
     int64_t egress[EGRESS_REASON_COUNT], egress_troubles; /* likewise: decisions, and restarts */
 };
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);
@@ -86,6 +87,10 @@ struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);
 const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
 /* Its name for whoever asks about an environment; "probing" until the probe has ended. */
 const char *sandboxes_tier_name(const struct sandboxes *s);
+/* An environment was saved: what it needs is built if it is not there, also if it failed before. */
+void sandboxes_build(struct sandboxes *s, struct str environment);
+/* What stands for the host in layer_content() of sandbox/layers.h. */
+struct str sandboxes_base_id(const struct sandboxes *s);
 void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg);
 /* What a sandbox lacks is told; once, before anything runs. */
 void sandboxes_on_notice(struct sandboxes *s,

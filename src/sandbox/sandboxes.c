@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "sandbox/build.h"
 #include "sandbox/harvest.h"
 #include "sandbox/tree.h"
 
@@ -126,6 +127,7 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
         mem_free(s);
         return rc;
     }
+    s->builds = builds_new(s, cfg);
     *out = s;
     probe_start(s);
     harvest_sweep(s);
@@ -140,6 +142,11 @@ const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s)
 const char *sandboxes_tier_name(const struct sandboxes *s)
 {
     return s->probed ? s->tier.name : "probing";
+}
+
+struct str sandboxes_base_id(const struct sandboxes *s)
+{
+    return builds_base_id(s->builds);
 }
 
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s)
@@ -173,6 +180,7 @@ void sandboxes_job_ended(struct sandboxes *s)
     void (*closed)(void *) = s->closed;
     void *arg = s->closed_arg;
     map_fini(&s->by_session);
+    builds_free(s->builds);
     fd_close(s->host.seccomp);
     host_fini(&s->host);
     mem_free(s);
@@ -205,6 +213,7 @@ void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg)
     s->closed_arg = arg;
     probe_cancel(s);
     files_close(s);
+    builds_close(s->builds);
     list_for_each_safe (it, &s->boxes)
         box_close(LIST_ENTRY(it, struct box, node));
     /* Never inside this call, even when there is nothing to wait for. */

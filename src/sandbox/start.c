@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "json/json.h"
+#include "sandbox/layers.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,9 +31,12 @@ static int listen_at(const char *path, int *ret_fd, struct err *err)
 }
 
 /* Later ones win: an environment may set its own. */
-static void list_variables(const struct host *h, const char *const *own, const char **out)
+static void list_variables(const struct host *h, const struct layer_view *v, const char *const *own,
+                           const char **out)
 {
     size_t n = 0;
+    for (size_t i = 0; v->variables[i]; i++)
+        out[n++] = v->variables[i];
     for (size_t i = 0; h->network && net_variables[i]; i++)
         out[n++] = net_variables[i];
     for (size_t i = 0; own && own[i] && i < SETTINGS_VARIABLES * 2; i++)
@@ -40,11 +44,21 @@ static void list_variables(const struct host *h, const char *const *own, const c
     out[n] = NULL;
 }
 
+static void add_layer(struct recipe_how *recipe, const struct layer_view *v)
+{
+    recipe->root = v->root;
+    if (v->etc)
+        recipe->etc = v->etc;
+    for (size_t i = 0; i < v->nmounts; i++)
+        recipe->mounts[recipe->nmounts++] = v->mounts[i];
+}
+
 int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
                  struct err *err)
 {
     const struct session_paths *p = how->paths;
-    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32], wall[32], port[16];
+    char procs[CGROUP_DIRS][CGROUP_PATH + 128], fd[16], grace[32], pids[32], memory[32], wall[32],
+        port[16];
     const char *joins[CGROUP_DIRS];
     size_t njoins = cgroup_procs(&h->cg, p->unit, procs);
     for (size_t i = 0; i < njoins; i++)
@@ -80,8 +94,12 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         if (options[i].value)
             command[n++] = options[i].value;
     }
-    const char *variables[(NET_VARIABLES + SETTINGS_VARIABLES) * 2 + 1];
-    list_variables(h, how->variables, variables);
+    struct layer_view view = {.nmounts = 0};
+    const char *variables[(LAYER_VARIABLES + NET_VARIABLES + SETTINGS_VARIABLES) * 2 + 1];
+    int rc = how->layer && how->layer->content[0] ? layer_view(how->layer, &view, err) : 0;
+    if (rc)
+        return rc;
+    list_variables(h, &view, how->variables, variables);
     struct recipe_how recipe = {
         .launcher = h->hand,
         .etc = h->etc,
@@ -107,6 +125,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .die_with_server = how->selftest,
         .unsafe = h->unsafe,
     };
+    add_layer(&recipe, &view);
     return recipe_build(out, &recipe, err);
 }
 
@@ -131,6 +150,8 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
     settings_parse(&settings, &h->limits, str_z(b->environment));
     st->limits = settings.limits;
     int rc = session_prepare(&p, err);
+    if (rc == 0)
+        rc = layer_fill_home(&b->layer, p.home, p.uid, err);
     /* Without a record the session may have had any number of hands. */
     struct sandbox_record old = {.generation = 1};
     if (rc == 0 && !record_read(p.meta, &old))
@@ -138,6 +159,7 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
     st->record.generation = old.generation + 1;
     memcpy(st->record.boot_id, h->boot_id, sizeof st->record.boot_id);
     memcpy(st->record.unit, b->unit, sizeof st->record.unit);
+    memcpy(st->record.layer, b->layer.content, sizeof st->record.layer);
     char socket_path[sizeof h->run_dir + sizeof b->unit + 2];
     snprintf(socket_path, sizeof socket_path, "%s/%s", h->run_dir, b->unit);
     if (rc == 0 && !str_copyz(st->record.socket, sizeof st->record.socket, str_z(socket_path)))
@@ -155,8 +177,10 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
         rc = err_sys(err, errno, "memfd");
     if (rc == 0)
         rc = start_recipe(h,
-                          &(struct start_how){
-                              .paths = &p, .limits = &st->limits, .variables = settings.variables},
+                          &(struct start_how){.paths = &p,
+                                              .limits = &st->limits,
+                                              .variables = settings.variables,
+                                              .layer = &b->layer},
                           &st->recipe, err);
     if (rc == 0)
         disk_measure(&p, &st->disk_used, &st->disk_free);
