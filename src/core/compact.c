@@ -159,12 +159,41 @@ static struct weight weigh(const struct prompt *p, size_t start)
     return w;
 }
 
+static bool is_worth_it(const struct prompt *p, size_t start)
+{
+    struct weight w = weigh(p, start);
+    return w.gain >= GAIN_BYTES || w.halve;
+}
+
+/* Where nothing can go but what nobody has answered yet: behind all of that but its last few words.
+ */
+static size_t tail_cut(const struct prompt *p, size_t start)
+{
+    size_t i = p->nblocks, bytes = 0;
+    while (i > start) {
+        const struct prompt_block *b = &p->blocks[i - 1];
+        bytes += b->len + (size_t)b->media_tokens * 3;
+        if (b->pre || b->role == PROMPT_ASSISTANT || b->kind == PROMPT_TOOL_RESULT ||
+            bytes > WORDS_MIN_BYTES)
+            break;
+        i--;
+    }
+    return i;
+}
+
 bool prompt_can_compact(const struct prompt *p)
 {
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
-    struct weight w = weigh(p, tail_start(p, &a));
-    return p->lost || w.gain >= GAIN_BYTES || w.halve;
+    return p->lost || is_worth_it(p, tail_start(p, &a));
+}
+
+bool prompt_can_cut(const struct prompt *p)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    size_t start = tail_start(p, &a);
+    return p->lost || is_worth_it(p, start) || is_worth_it(p, tail_cut(p, start));
 }
 
 /* ---- the user's own words ---- */
@@ -366,7 +395,9 @@ int prompt_compacted(const struct prompt *p, struct arena *a, struct str summary
 {
     AUTO_ARENA struct arena tmp;
     arena_init(&tmp, LIMIT_JSON_ARENA);
-    size_t start = tail_start(p, &tmp);
+    size_t start = tail_start(p, &tmp), cut = tail_cut(p, start);
+    if (!is_worth_it(p, start) && is_worth_it(p, cut))
+        start = cut;
     const bool *keep = context_keep(p, start, &tmp);
     struct words user;
     if (!keep || !pick_user(p, start, &tmp, &user))

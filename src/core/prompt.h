@@ -87,6 +87,9 @@ void prompt_clear(struct prompt *p, int64_t below_seq);
 bool prompt_should_compact(const struct prompt *p, const struct model_facts *f);
 /* There is enough in it that compacting would make it smaller. */
 bool prompt_can_compact(const struct prompt *p);
+/* The same for a conversation that is known to be too long: then what nobody has answered yet may
+ * go as well, but for the user's words in the bounds that hold for older ones. */
+bool prompt_can_cut(const struct prompt *p);
 /* The messages of a request that asks the model for a summary, in at most `max_bytes`: where that
  * is too little, tool results are cut first, then the middle is left out. Appends to `out`.
  * TOO_LARGE when not even the question fits. */

@@ -405,7 +405,7 @@ static void context_full(struct turn *t, struct turn_step *s, const char *messag
 {
     if (t->compactions >= LIMIT_COMPACTIONS) {
         request_compaction_limit(t, s);
-    } else if (request_may_compact(t)) {
+    } else if (prompt_can_cut(&t->prompt)) {
         request_compact(t, s);
     } else {
         emit_error(t, s, "model_request_failed_error", message, "exhausted");

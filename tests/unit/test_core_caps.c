@@ -330,6 +330,26 @@ static void a_context_that_is_full_is_compacted_and_the_turn_goes_on(void **stat
     assert_int_equal(r->turn.compactions, 0);
 }
 
+/* Whatever came first, a session must not be lost to it. */
+static void a_first_turn_that_is_too_long_is_cut_and_goes_on(void **state)
+{
+    struct rig *r = *state;
+    for (int i = 0; i < 100; i++)
+        say(r, "All that a user said before anything was answered, and all of it at once; too much "
+               "of it for the model of this agent, which says so, again and again and again.");
+    take_inbox(r);
+    size_t before = messages_of(&r->turn).len;
+    r->shown = r->nlog;
+    overflow(r);
+    expect(r, END " " START);
+    assert_true(compacting(r));
+    answer_text(r, "A long text.");
+    expect(r, END " agent.thread_context_compacted " START);
+    assert_true(messages_of(&r->turn).len < before * 3 / 4);
+    answer_text(r, "the answer");
+    expect(r, "agent.message " END " " IDLE);
+}
+
 static void a_conversation_near_the_context_is_compacted_before_it_overflows(void **state)
 {
     struct rig *r = *state;
@@ -585,6 +605,7 @@ int main(void)
         T(limits_that_are_removed_are_gone),
         T(a_turn_that_waited_for_its_client_is_one_turn),
         T(a_context_that_is_full_is_compacted_and_the_turn_goes_on),
+        T(a_first_turn_that_is_too_long_is_cut_and_goes_on),
         T(a_conversation_near_the_context_is_compacted_before_it_overflows),
         T(a_summary_that_cannot_be_had_is_done_without),
         T(a_summary_that_keeps_failing_is_retried_then_done_without),

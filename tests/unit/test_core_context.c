@@ -482,9 +482,29 @@ static void an_unanswered_message_stays_with_its_images(void **state)
                          "\"see\"},{\"type\":\"image\""));
     assert_false(holds(messages(&r->prompt), "aaaa"));
     assert_valid(messages(&r->prompt), true);
-    /* Before it is answered another compaction changes nothing but the summary. */
-    struct str again = compact(r, "s");
-    assert_true(str_eq(t, again));
+    /* Unless it is known to be too long as it is. */
+    assert_false(prompt_can_compact(&r->prompt));
+    assert_true(prompt_can_cut(&r->prompt));
+    assert_true(holds(compact(r, "s"), "\"user\":[\"old\",\"see\"]"));
+    assert_false(prompt_can_cut(&r->prompt));
+    assert_valid(messages(&r->prompt), true);
+}
+
+static void what_nobody_could_answer_is_cut_until_it_fits(void **state)
+{
+    struct rig *r = *state;
+    user(r, repeat(r, 'w', 200000).ptr);
+    assert_false(prompt_can_compact(&r->prompt)); /* not before it was tried */
+    for (size_t most = 70000; most > 10000; most /= 2) {
+        assert_true(prompt_can_cut(&r->prompt));
+        user(r, "sorry");
+        compact(r, NULL);
+        struct str m = messages(&r->prompt);
+        assert_valid(m, true);
+        assert_true(m.len < most);
+        assert_true(holds(m, "www"));
+        assert_true(holds(m, "sorry"));
+    }
 }
 
 static void a_small_newest_exchange_stays_with_its_thinking(void **state)
@@ -835,6 +855,7 @@ int main(void)
         T(a_model_without_facts_has_two_hundred_thousand_tokens),
         T(rules_and_the_users_words_survive_five_compactions),
         T(an_unanswered_message_stays_with_its_images),
+        T(what_nobody_could_answer_is_cut_until_it_fits),
         T(a_small_newest_exchange_stays_with_its_thinking),
         T(a_half_answered_round_is_not_kept),
         T(long_words_of_the_user_keep_their_beginning_and_their_end),
