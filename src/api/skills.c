@@ -14,10 +14,8 @@
 
 static const char old_beta[] = "skills-2025-10-02";
 
-/* Of the published sources this server has one. */
-enum source { SOURCE_ANY, SOURCE_CUSTOM };
-static const char *const sources[] = {"",       "custom", "anthropic", "anthropic_example",
-                                      "plugin", NULL};
+/* Of the published sources this server has the first. */
+static const char *const sources[] = {"custom", "anthropic", "anthropic_example", "plugin", NULL};
 
 struct skill_call {
     bool old;
@@ -191,7 +189,7 @@ static void reply_list(struct call *c)
 void skills_list(struct call *c)
 {
     struct skill_call *s = begin(c);
-    int source = SOURCE_ANY;
+    int source = 0;
     struct err err;
     if (!s)
         return;
@@ -200,7 +198,7 @@ void skills_list(struct call *c)
         rc = listing_read(c, CURSOR_SKILLS, 20, 100, true, &s->list, &err);
     if (rc)
         call_fail(c, &err);
-    else if (source > SOURCE_CUSTOM)
+    else if (source > 0)
         reply_list(c); /* there are none of the others */
     else
         call_read(c, list_step, reply_list);
