@@ -1,4 +1,6 @@
-/* What the files of web/ share. Loop thread, except struct page_work while it is worked on. */
+/* impl: what the files of web/ share. Loop thread, except a page's work while it is on the pool.
+ * struct web belongs to whoever opened it, a run to its list until nothing refers to it any more.
+ */
 #ifndef OSTLER_WEB_IMPL_H
 #define OSTLER_WEB_IMPL_H
 

@@ -1,6 +1,7 @@
 #include "web/impl.h"
 
 #include "base/limits.h"
+#include "web/charset.h"
 
 #include <libxml/parser.h>
 #include <stdarg.h>
@@ -74,7 +75,10 @@ void web_fail(struct web_run *r, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
-    web_end(r, str_z(text), true);
+    /* Some of it may be a header's, and cut. */
+    AUTO_BUF struct buf clean = BUF_INIT(4 * sizeof text);
+    charset_to_utf8(str_z(text), STR("utf-8"), false, &clean);
+    web_end(r, buf_view(&clean), true);
 }
 
 /* ---- the port ---- */
