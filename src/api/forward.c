@@ -2,6 +2,7 @@
 
 #include "base/limits.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 /* FORWARD_BODY: an import larger than this must be sent to the owner itself. */
@@ -111,7 +112,9 @@ static size_t copy_headers(struct call *c, struct http_header out[FORWARD_HEADER
 {
     static const char *const names[] = {
         "x-api-key",         "authorization",          "anthropic-beta",
-        "anthropic-version", "anthropic-workspace-id", "content-type"};
+        "anthropic-version", "anthropic-workspace-id", "content-type",
+        "idempotency-key"};
+    static_assert(COUNT_OF(names) < FORWARD_HEADERS, "and the guard");
     size_t n = 0;
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         struct str value = http_req_header(c->req, names[i]);

@@ -175,6 +175,17 @@ describe('a session of the other process', () => {
         await assert.rejects(sessions.update(session.id, { title: 'x' }), { status: 404 });
     });
 
+    test('gets a resource once, however often it is asked for through another under one idempotency key', async () => {
+        const session = await worker(a);
+        const file = await b.client().beta.files.upload({ file: new File(['x'], 'x.txt', { type: 'text/plain' }) });
+        const add = () => b.http('POST', `/v1/sessions/${session.id}/resources`, {
+            body: { type: 'file', file_id: file.id, mount_path: '/x.txt' }, headers: { 'idempotency-key': `once-${session.id}` },
+        });
+        const answers = [await add(), await add()];
+        assert.deepEqual(answers.map((r) => r.status), [200, 200], answers[1].text);
+        assert.equal(answers[1].text, answers[0].text);
+    });
+
     test('is not there for another workspace\'s key', async () => {
         const session = await worker(a);
         const made = b.server.command(['keys', 'create', '--workspace', 'elsewhere']);
