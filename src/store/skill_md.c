@@ -1,5 +1,6 @@
 #include "store/skill_md.h"
 
+#include "base/buf.h"
 #include "base/limits.h"
 
 #include <libfyaml.h>
@@ -89,15 +90,31 @@ static bool has_markup(struct str s)
     return false;
 }
 
-static int read_text(struct arena *a, struct fy_node *v, const char *key, struct str *out,
+/* The text of a scalar, at most FRONT_MAX bytes. By the token's iterator: fy_node_get_scalar() of
+ * libfyaml 0.7 never frees what it needs for a text with many escapes. Any other node gives none.
+ */
+static struct str scalar(struct fy_node *v, struct buf *out)
+{
+    struct fy_token *token =
+        v && fy_node_is_scalar(v) && !fy_node_is_alias(v) ? fy_node_get_scalar_token(v) : NULL;
+    struct fy_token_iter *iter = token ? fy_token_iter_create(token) : NULL;
+    buf_clear(out);
+    if (!iter)
+        return STR_NONE;
+    for (const struct fy_iter_chunk *c = NULL; (c = fy_token_iter_chunk_next(iter, c, NULL));)
+        buf_put(out, c->str, c->len);
+    fy_token_iter_destroy(iter);
+    return buf_ok(out) ? str_n(out->len ? out->data : "", out->len) : STR_NONE;
+}
+
+static int read_text(struct arena *a, struct str text, const char *key, struct str *out,
                      struct err *err)
 {
-    size_t len = 0;
-    const char *text =
-        fy_node_is_scalar(v) && !fy_node_is_alias(v) ? fy_node_get_scalar(v, &len) : NULL;
-    if (!text)
+    if (!str_some(text))
         return err_set(err, ERR_INVALID, "SKILL.md: %s must be text", key);
-    struct str s = str_trim(str_n(text, len));
+    struct str s = str_trim(text);
+    if (str_some(*out))
+        return err_set(err, ERR_INVALID, "SKILL.md: %s is there twice", key);
     if (!str_utf8(s) || has_controls(s))
         return err_set(err, ERR_INVALID, "SKILL.md: %s must be plain text in UTF-8", key);
     *out = arena_str(a, s);
@@ -123,17 +140,15 @@ static int check(const struct skill_md *md, struct err *err)
     return 0;
 }
 
-static bool is_null(struct fy_node *v)
+static bool is_null(struct fy_node *v, struct str text)
 {
     static const char *const words[] = {"", "~", "null", "Null", "NULL"};
-    size_t len = 0;
     if (!v || fy_node_is_null(v))
         return true;
-    const char *text = fy_node_is_scalar(v) && fy_node_get_style(v) == FYNS_PLAIN
-                           ? fy_node_get_scalar(v, &len)
-                           : NULL;
-    for (size_t i = 0; text && i < COUNT_OF(words); i++)
-        if (str_eqz(str_n(text, len), words[i]))
+    if (!str_some(text) || fy_node_get_style(v) != FYNS_PLAIN)
+        return false;
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (str_eqz(text, words[i]))
             return true;
     return false;
 }
@@ -141,21 +156,21 @@ static bool is_null(struct fy_node *v)
 static int read_front(struct arena *a, struct fy_node *root, struct skill_md *out, struct err *err)
 {
     struct skill_md md = {0};
+    AUTO_BUF struct buf name = BUF_INIT(FRONT_MAX + 1);
+    AUTO_BUF struct buf value = BUF_INIT(FRONT_MAX + 1);
     void *iter = NULL;
     int rc = 0;
     if (!fy_node_is_mapping(root) || fy_node_is_alias(root))
         return bad(err, "its front matter must be a YAML mapping with name and description");
     for (struct fy_node_pair *kv; rc == 0 && (kv = fy_node_mapping_iterate(root, &iter));) {
-        struct fy_node *k = fy_node_pair_key(kv), *v = fy_node_pair_value(kv);
-        size_t len = 0;
-        const char *text = k && fy_node_is_scalar(k) ? fy_node_get_scalar(k, &len) : NULL;
-        struct str key = text ? str_n(text, len) : STR_NONE;
-        if (is_null(v))
+        struct str key = scalar(fy_node_pair_key(kv), &name);
+        struct str text = scalar(fy_node_pair_value(kv), &value);
+        if (is_null(fy_node_pair_value(kv), text))
             continue;
         if (str_eqz(key, "name"))
-            rc = read_text(a, v, "name", &md.name, err);
+            rc = read_text(a, text, "name", &md.name, err);
         else if (str_eqz(key, "description"))
-            rc = read_text(a, v, "description", &md.description, err);
+            rc = read_text(a, text, "description", &md.description, err);
     }
     if (rc == 0)
         rc = check(&md, err);
@@ -204,8 +219,9 @@ int skill_md_read(struct arena *a, struct str text, struct skill_md *out, struct
     struct fy_diag *diag = fy_diag_create(&quiet);
     if (diag)
         fy_diag_set_collect_errors(diag, true);
-    /* Aliases are not resolved, so that nothing can grow. */
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
+    /* Aliases are not resolved, so that nothing can grow; keys are not compared, for what that
+     * costs with many of them: those that matter are compared here. */
+    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET | FYPCF_ALLOW_DUPLICATE_KEYS, .diag = diag};
     struct fy_document *doc = fy_document_build_from_string(&cfg, front.ptr, front.len);
     struct fy_node *root = doc ? fy_document_root(doc) : NULL;
     if (!doc && has_content(front))

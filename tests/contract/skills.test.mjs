@@ -264,7 +264,7 @@ describe('uploads', () => {
             [{ 's/SKILL.md': '---\n- name\n---\n', 's/a': '' }, 400, /mapping/],
             [{ 's/SKILL.md': '---\nname: [s]\ndescription: x\n---\n', 's/a': '' }, 400, /name must be text/],
             [{ 's/SKILL.md': '---\nname: s\ndescription: &a [*a]\n---\n', 's/a': '' }, 400, /description must be text|not YAML/],
-            [{ 's/SKILL.md': '---\nname: s\nname: t\ndescription: x\n---\n', 's/a': '' }, 400, /not YAML/],
+            [{ 's/SKILL.md': '---\nname: s\nname: t\ndescription: x\n---\n', 's/a': '' }, 400, /name is there twice/],
             [{ 's/SKILL.md': skillMd('Sort_It'), 's/a': '' }, 400, /lower-case/],
             [{ 's/SKILL.md': skillMd('s'.repeat(65)), 's/a': '' }, 400, /64/],
             [{ 's/SKILL.md': skillMd('s', 'd'.repeat(1025)), 's/a': '' }, 400, /1024/],

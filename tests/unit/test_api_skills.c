@@ -98,7 +98,7 @@ static void front_matter_that_is_none_is_refused(void **state)
         {"---\nname: a\ndescription: \x01\n---\n", "plain text"},
         {"---\nname: a\ndescription: \xff\n---\n", "UTF-8"},
         {"---\nname: a\n description: b\n---\n", "YAML"},
-        {"---\nname: a\nname: b\ndescription: b\n---\n", "YAML"},
+        {"---\nname: a\nname: b\ndescription: b\n---\n", "name is there twice"},
         {"---\n[[[[[[[[\n---\n", "YAML"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
