@@ -105,7 +105,7 @@ const BODIES = [
     ['an interrupt as initial event', S, () => session({ initial_events: [{ type: 'user.interrupt' }] }), 400, /initial_events.0/],
     ['a budget in dollars', S, () => session({ budget: { type: 'limit', max_list_cost: { amount: '25.00', currency: 'USD' } } }), 400, /amount|budget/],
     ['model null in the overrides', S, () => session({ agent: { type: 'agent_with_overrides', id: ids.agent, model: null } }), 400, /model/],
-    ['resources that are not there', S, () => session({ resources: [{ type: 'file', file_id: 'file_011111111111111111111111' }] }), 400, /resources/],
+    ['resources that are not there', S, () => session({ resources: [{ type: 'file', file_id: 'file_011111111111111111111111' }] }), 404, /resources.*not found/],
 
     ['no events', V, {}, 400, /events/],
     ['an empty list of events', V, events(), 400, /events/],

@@ -32,6 +32,11 @@ export const ROUTES = {
     'GET /v1/sessions/{id}/events/stream': 'StreamEvent',
     'GET /v1/sessions/{id}/threads': 'ThreadPage',
     'GET /v1/sessions/{id}/threads/{id}': 'Thread',
+    'POST /v1/sessions/{id}/resources': 'Resource',
+    'GET /v1/sessions/{id}/resources': 'ResourcePage',
+    'GET /v1/sessions/{id}/resources/{id}': 'Resource',
+    'POST /v1/sessions/{id}/resources/{id}': 'Resource',
+    'DELETE /v1/sessions/{id}/resources/{id}': 'ResourceDeleted',
     'POST /v1/files': 'File',
     'GET /v1/files': 'FilePage',
     'GET /v1/files/{id}': 'File',
@@ -57,8 +62,8 @@ export const ROUTES = {
     'GET /metrics': null,
 };
 
-const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ModelPage: 'Model', SkillPage: 'Skill', SkillVersionPage: 'SkillVersion' };
-const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_', skill: 'skill_', skill_deleted: 'skill_', skill_version: 'skillver_' };
+const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ResourcePage: 'Resource', ModelPage: 'Model', SkillPage: 'Skill', SkillVersionPage: 'SkillVersion' };
+const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_', session_resource_deleted: 'sesrsc_', skill: 'skill_', skill_deleted: 'skill_', skill_version: 'skillver_' };
 const ERROR_TYPES = {
     400: ['invalid_request_error'], 401: ['authentication_error'], 402: ['billing_error'], 403: ['permission_error'],
     404: ['not_found_error'], 405: ['invalid_request_error'], 408: ['timeout_error'], 409: ['conflict_error'], 412: ['invalid_request_error'],
@@ -119,7 +124,7 @@ export class Recorder {
             if (!isExtension(value.type, at)) this.#problem(where, `field ${value.type}.${at} is neither the SDK's nor in docs/extensions.md`);
         }
         for (const bad of badTimes(value)) this.#problem(where, bad);
-        const prefix = ID_PREFIX[value?.type] ?? (name === 'Event' || (name === 'StreamEvent' && value?.id) ? 'sevt_' : '');
+        const prefix = name === 'Resource' ? 'sesrsc_' : ID_PREFIX[value?.type] ?? (name === 'Event' || (name === 'StreamEvent' && value?.id) ? 'sevt_' : '');
         if (prefix && !String(value.id).startsWith(prefix)) this.#problem(where, `id ${value.id} does not begin with ${prefix}`);
     }
 

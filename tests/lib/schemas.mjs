@@ -20,6 +20,8 @@ const TYPES = {
     StreamEvent: ['resources/beta/sessions/events', 'BetaManagedAgentsStreamSessionEvents'],
     SentEvents: ['resources/beta/sessions/events', 'BetaManagedAgentsSendSessionEvents'],
     Thread: ['resources/beta/sessions/threads/threads', 'BetaManagedAgentsSessionThread'],
+    Resource: ['resources/beta/sessions/resources', 'BetaManagedAgentsSessionResource'],
+    ResourceDeleted: ['resources/beta/sessions/resources', 'BetaManagedAgentsDeleteSessionResource'],
     File: ['resources/beta/files', 'BetaFileMetadata'],
     FileDeleted: ['resources/beta/files', 'BetaDeletedFile'],
     Model: ['resources/beta/models', 'BetaModelInfo'],
@@ -41,7 +43,7 @@ const OWN_TYPES = {
         SkillVersionDeleted: ['resources/beta/skills/versions', 'VersionDeleteResponse'],
     },
 };
-const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread' };
+const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread', ResourcePage: 'Resource' };
 
 function entrySource(sdkDir, packageName) {
     const lines = [];
