@@ -21,6 +21,7 @@ enum cursor_list {
     CURSOR_SKILLS = 'k',
     CURSOR_SKILL_VERSIONS = 'w',
     CURSOR_RESOURCES = 'r',
+    CURSOR_EGRESS = 'g',
 };
 
 struct cursor {

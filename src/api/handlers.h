@@ -63,6 +63,7 @@ void workspace_get(struct call *c);
 void workspace_tar(struct call *c);
 void workspace_patch(struct call *c);
 void outputs_tar(struct call *c);
+void egress_list(struct call *c);
 
 void health_get(struct call *c);
 void metrics_get(struct call *c);

@@ -175,6 +175,13 @@ static void put_sandboxes(struct buf *b, const struct api *api)
     metric(b, "ostler_sandbox_starts_total", "counter", "Sandboxes started.", s.starts);
     metric(b, "ostler_sandbox_start_failures_total", "counter",
            "Sandboxes that could not be started.", s.start_failures);
+    help(b, "ostler_egress_connections_total", "counter",
+         "Connections of sandboxes that the egress proxy let through or refused, by reason.");
+    for (size_t i = 0; i < EGRESS_REASON_COUNT; i++)
+        buf_printf(b, "ostler_egress_connections_total{reason=\"%s\"} %lld\n",
+                   egress_reason_name((enum egress_reason)i), (long long)s.egress[i]);
+    metric(b, "ostler_egress_restarts_total", "counter",
+           "Times that the egress proxy had to be started again.", s.egress_troubles);
 }
 
 static void put_store(struct buf *b, const struct api *api)

@@ -65,6 +65,7 @@ const struct route route_table[] = {
     EXTRA(GET,    "/v1/sessions/{}/workspace.tar",    NONE,    NONE,   workspace_tar),
     EXTRA(GET,    "/v1/sessions/{}/workspace.patch",  NONE,    NONE,   workspace_patch),
     EXTRA(GET,    "/v1/sessions/{}/outputs.tar",      NONE,    NONE,   outputs_tar),
+    ENTRY(GET,    "/v1/sessions/{}/egress",           NONE,    NONE,   egress_list, false, true, false),
     OPEN( GET,    "/healthz",                         NONE,    NONE,   health_get),
     OPEN( GET,    "/metrics",                         NONE,    NONE,   metrics_get),
 };

@@ -115,6 +115,8 @@ enum {
     LIMIT_EGRESS_LOOKUPS = 4,            /* per sandbox at a time; more wait */
     LIMIT_EGRESS_IDLE_MS = 300 * 1000,   /* silence in both directions */
     LIMIT_EGRESS_CONNECT_MS = 10 * 1000, /* lookup and connecting; also a head, or a TLS hello */
+    LIMIT_EGRESS_RECORDS = 10000,        /* kept of a session; then the oldest go */
+    LIMIT_EGRESS_WAITING = 8192,         /* records not written yet; more are left out */
     LIMIT_EGRESS_BACKLOG = 1024 * 1024, /* records not taken by the server; then nobody is served */
 };
 

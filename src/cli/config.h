@@ -26,6 +26,16 @@ struct config_mistakes {
     size_t n; /* more than fit are not told */
 };
 
+enum { CONFIG_EGRESS_MAX = 256 };
+
+/* What every sandbox may or may not reach, whatever its environment says. */
+struct config_egress {
+    const char *allow[CONFIG_EGRESS_MAX];
+    struct egress_host hosts[CONFIG_EGRESS_MAX], packages[CONFIG_EGRESS_MAX];
+    uint16_t ports[CONFIG_EGRESS_MAX];
+    size_t nallow, nhosts, npackages, nports;
+};
+
 struct config {
     const char *data; /* data directory */
     char host[256];
@@ -52,6 +62,7 @@ struct config {
     const char *web_allow[CONFIG_WEB_MAX];
     struct web_host web_hosts[CONFIG_WEB_MAX];
     size_t nweb_allow, nweb_hosts;
+    struct config_egress egress;
     struct config_mistakes *mistakes; /* NULL: the first one is the end */
     struct arena arena;
 };
@@ -86,6 +97,8 @@ void config_show(const struct config *c, const struct model_router *router, stru
 /* What the model layer is told; the views are the config's. */
 struct model_config config_model(const struct config *c);
 
+/* The same for the egress proxy. */
+struct egress_settings config_egress(const struct config *c);
 /* The same for the web tools. INVALID when the search engine's key is named and not there. */
 int config_web(const struct config *c, struct web_config *out, struct err *err) MUST_USE;
 

@@ -40,6 +40,28 @@ static void put_limits(struct buf *out, const struct config *c)
                or_default(c->silence_ms, LIMIT_MODEL_SILENCE_MS));
 }
 
+static void put_egress(struct buf *out, const struct config *c)
+{
+    const struct config_egress *e = &c->egress;
+    buf_z(out, "egress:\n  allow_addresses: [");
+    for (size_t i = 0; i < e->nallow; i++)
+        buf_printf(out, "%s\"%s\"", i ? ", " : "", e->allow[i]);
+    buf_z(out, "]\n  hosts: {");
+    for (size_t i = 0; i < e->nhosts; i++)
+        buf_printf(out, "%s\"%s\": \"%s\"", i ? ", " : "", e->hosts[i].name, e->hosts[i].address);
+    buf_z(out, "}\n  ports: [");
+    for (size_t i = 0; i < e->nports; i++)
+        buf_printf(out, "%s%u", i ? ", " : "", (unsigned)e->ports[i]);
+    buf_z(out, e->nports ? "]\n  package_hosts: {" : "443, 80]\n  package_hosts: {");
+    for (size_t i = 0; i < e->npackages; i++) {
+        bool first = i == 0 || strcmp(e->packages[i].name, e->packages[i - 1].name) != 0;
+        if (first)
+            buf_printf(out, "%s%s: [", i ? "], " : "", e->packages[i].name);
+        buf_printf(out, "%s\"%s\"", first ? "" : ", ", e->packages[i].address);
+    }
+    buf_z(out, e->npackages ? "]}\n" : "}\n");
+}
+
 static void put_web(struct buf *out, const struct config *c)
 {
     char url[512];
@@ -126,6 +148,7 @@ void config_show(const struct config *c, const struct model_router *router, stru
     put_text(out, "script_dir: ", c->script_dir);
     put_text(out, "judge:\n  model: ", c->judge_model);
     put_limits(out, c);
+    put_egress(out, c);
     put_web(out, c);
     put_repositories(out, c);
     put_models(out, c);

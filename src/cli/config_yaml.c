@@ -77,6 +77,7 @@ static const struct config_key top_keys[] = {
     TEXT("script_dir", script_dir),
     MAP("judge", judge_keys),
     MAP("sandbox", sandbox_keys),
+    MAP("egress", config_egress_keys),
     MAP("web", web_keys),
     MAP("repositories", repository_keys),
     MAP("model_requests", request_keys),

@@ -47,6 +47,8 @@ int config_fail(const struct config_file *f, struct fy_node *key, const char *ms
 /* A scalar as text of the arena; NULL: it is none, or empty. */
 const char *config_scalar(struct config_file *f, struct fy_node *value);
 
+/* config_egress.c: `egress` */
+extern const struct config_key config_egress_keys[];
 /* config_models.c: `models` and `providers` */
 extern const struct config_key config_models_keys[], config_provider_keys[];
 int config_read_models(struct config_file *f, struct fy_node *key, struct fy_node *value,

@@ -11,6 +11,7 @@
 #include "cli/apikey.h"
 #include "cli/cli.h"
 #include "cli/config.h"
+#include "cli/egress_log.h"
 #include "cli/lock.h"
 #include "cli/options.h"
 #include "cli/ports.h"
@@ -34,6 +35,8 @@ struct serve {
     struct store *store;
     struct http_client *http;
     struct model_router *models;
+    struct egress_settings egress;
+    struct egress_log egress_log;
     struct sandboxes *sandboxes;
     struct web *web;
     struct peers *peers;
@@ -149,6 +152,7 @@ static void serve_close(struct serve *s)
         model_router_free(s->models);
     if (s->store)
         store_close(s->store);
+    egress_log_fini(&s->egress_log);
     /* Last: the others take over our sessions as soon as the lock is gone. */
     wait_begin(s);
     peers_close(s->peers, wait_over, s);
@@ -228,13 +232,18 @@ static void on_probed(void *arg)
 static int open_sandboxes(struct serve *s, struct err *err)
 {
     const char *dir = arena_printf(&s->config.arena, "%s/sandboxes", s->config.data).ptr;
+    s->egress = config_egress(&s->config);
+    egress_log_init(&s->egress_log, store_port(s->store));
     const struct sandbox_config cfg = {.dir = dir,
                                        .data = s->config.data,
                                        .store = store_port(s->store),
                                        .allow_addresses = s->config.repository_allow,
                                        .nallow_addresses = s->config.nrepository_allow,
                                        .limits = s->config.limits,
-                                       .unsafe = s->unsafe};
+                                       .unsafe = s->unsafe,
+                                       .egress = &s->egress,
+                                       .on_egress = egress_log_add,
+                                       .egress_arg = &s->egress_log};
     int rc = sandboxes_open(s->loop, &cfg, &s->sandboxes, err);
     if (rc)
         return rc;

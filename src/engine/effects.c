@@ -156,7 +156,7 @@ static void start_count(struct actor *a)
 
 const char *const engine_tool_reasons[ENGINE_TOOL_REASONS] = {
     "timeout",      "cancelled",           "pids",  "out_of_memory", "disk",
-    "sandbox_lost", "sandbox_unavailable", "other",
+    "sandbox_lost", "sandbox_unavailable", "egress_denied", "other",
 };
 
 /* Outlives the actor: a call may end after its session was given up. */

@@ -26,7 +26,7 @@ struct engine_config {
 };
 
 /* Why a call was not run to its end, by what struct tool_outcome calls the reason. */
-enum { ENGINE_TOOL_REASONS = 8 };
+enum { ENGINE_TOOL_REASONS = 9 };
 extern const char *const engine_tool_reasons[ENGINE_TOOL_REASONS]; /* the last one: any other */
 
 struct engine_stats {

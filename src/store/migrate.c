@@ -161,11 +161,12 @@ static const char *const steps[] = {
     "CREATE TABLE environment_build ("
     " content TEXT NOT NULL UNIQUE, state TEXT NOT NULL, log_tail TEXT NOT NULL,"
     " started_us INTEGER NOT NULL, built_us INTEGER NOT NULL);"
-    "CREATE TABLE egress ("
-    " session TEXT NOT NULL, tool_use TEXT, at_us INTEGER NOT NULL, host TEXT NOT NULL,"
-    " port INTEGER NOT NULL, address TEXT, decision TEXT NOT NULL, reason TEXT,"
-    " bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL);"
-    "CREATE INDEX egress_session ON egress(session, at_us);"
+    "CREATE TABLE egress (number INTEGER PRIMARY KEY,"
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " tool_use TEXT, at_us INTEGER NOT NULL, duration_us INTEGER NOT NULL, protocol TEXT NOT NULL,"
+    " host TEXT NOT NULL, port INTEGER NOT NULL, address TEXT, decision TEXT NOT NULL,"
+    " reason TEXT, bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL);"
+    "CREATE INDEX egress_session ON egress(session, number);"
     /* Where the loop reads a log from: the newest compaction of a session (type 15). */
     "CREATE INDEX event_compacted ON event(session, seq) WHERE type = 15;",
 };
