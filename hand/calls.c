@@ -196,4 +196,6 @@ void calls_limit(struct hand *h, const char *reason, struct str message)
     }
     if (!shell_ended)
         shell_end(h, NULL, NULL, false);
+    if (str_eqz(str_z(reason), "out_of_memory"))
+        proc_free_memory();
 }

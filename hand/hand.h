@@ -137,6 +137,8 @@ void proc_child(int keep);
 void proc_oom_first(void);
 /* Kills everything but the hand and the file tools' sessions. */
 void proc_kill_shell(struct hand *h);
+/* Memory outlives its processes as files in /dev/shm and as System V objects: these go too. */
+void proc_free_memory(void);
 /* True when processes or memory are over the configured bounds; says which. */
 bool proc_over_limit(const struct hand *h, const char **reason, char message[160]);
 

@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/msg.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
 #include <unistd.h>
 
 enum { KILL_ROUNDS = 32, SHARED_SMALL_KB = 32 << 10 };
@@ -168,6 +170,48 @@ static int64_t detached_kb(void)
             sum += bytes / 1024;
     }
     return sum;
+}
+
+/* Removes what a kind of System V object has; its id is in the second column. */
+static void drop_objects(const char *path, int (*drop)(int id))
+{
+    AUTO_BUF struct buf text = BUF_INIT(1 << 20);
+    if (fd_read_file(path, &text, NULL) != 0)
+        return;
+    struct str rest = buf_view(&text);
+    str_split(&rest, '\n');
+    while (str_some(rest)) {
+        char line[64];
+        int id;
+        struct str s = str_split(&rest, '\n');
+        (void)str_copyz(line, sizeof line, str_take(s, sizeof line - 1));
+        if (sscanf(line, "%*s %d", &id) == 1)
+            (void)drop(id);
+    }
+}
+
+static int drop_segment(int id)
+{
+    return shmctl(id, IPC_RMID, NULL);
+}
+
+static int drop_queue(int id)
+{
+    return msgctl(id, IPC_RMID, NULL);
+}
+
+void proc_free_memory(void)
+{
+    if (getpid() != 1) /* outside a sandbox there are others that are not ours */
+        return;
+    drop_objects("/proc/sysvipc/shm", drop_segment);
+    drop_objects("/proc/sysvipc/msg", drop_queue);
+    DIR *d = opendir("/dev/shm");
+    struct dirent *e;
+    while (d && (e = readdir(d)))
+        (void)unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
 }
 
 bool proc_over_limit(const struct hand *h, const char **reason, char message[160])

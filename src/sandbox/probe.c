@@ -41,7 +41,7 @@ struct probe {
     unsigned open; /* handles that have not closed */
     struct host_facts facts;
     bool second;     /* a container's root, as itself */
-    char first[160]; /* why the stronger tier did not work */
+    char first[384]; /* why the stronger tier did not work */
 };
 
 /* ---- on a worker ---- */

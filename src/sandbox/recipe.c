@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RECIPE_ARENA = 4 << 20, SHM_BYTES = 256 << 20 };
+enum { RECIPE_ARENA = 4 << 20, SHM_MB = 256 };
 
 /* ---- the launcher's part: an ordinary argv ---- */
 
@@ -299,7 +299,8 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
     system_part(b, how);
     args(b, kernel);
     char size[32], etc[64];
-    snprintf(size, sizeof size, "%d", SHM_BYTES);
+    int64_t shm_mb = how->shm_mb > 0 && how->shm_mb < SHM_MB ? how->shm_mb : SHM_MB;
+    snprintf(size, sizeof size, "%" PRId64, shm_mb << 20);
     bind(b, size, "--tmpfs", "/dev/shm");
     snprintf(etc, sizeof etc, "%s/etc", stage_dir());
     /* Made here with their modes: bubblewrap would make them for its user alone. */

@@ -118,6 +118,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .command = command,
         .chdir = "/workspace",
         .file_mb = how->limits->file_mb,
+        .shm_mb = how->limits->memory_mb / 4, /* full, it must leave room to empty it */
         .args_fd = START_FD_ARGS,
         .seccomp_fd = START_FD_SECCOMP,
         .info_fd = how->selftest ? -1 : START_FD_INFO,

@@ -11,7 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TREE_DEPTH = 512 }; /* descriptors: one per level */
+enum {
+    TREE_DEPTH = 512,      /* descriptors: one per level */
+    TREE_ENTRY_MIN = 4096, /* what an empty file counts: its name and inode are not free either */
+};
 
 static bool is_dots(const char *name)
 {
@@ -32,6 +35,25 @@ static int open_dir(int at, const char *name)
     return openat(at, name, flags);
 }
 
+/* The same for a directory that is in use, which may be exchanged for a link at any time; it keeps
+ * its mode. What its owner cannot enter would otherwise not be counted where we are the owner. */
+static int peek_dir(int at, const char *name)
+{
+    int flags = O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(at, name, O_RDONLY | flags);
+    if (fd >= 0 || errno != EACCES)
+        return fd;
+    char self[64];
+    struct stat st;
+    AUTO_FD int path = openat(at, name, O_PATH | flags);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", path);
+    if (path < 0 || fstat(path, &st) < 0 || chmod(self, (st.st_mode & 07777) | 0500) < 0)
+        return -1;
+    fd = open(self, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)!chmod(self, st.st_mode & 07777); /* else it stays as it became */
+    return fd;
+}
+
 static uint64_t usage_of(int fd, unsigned depth)
 {
     DIR *d = fdopendir(fd);
@@ -45,10 +67,9 @@ static uint64_t usage_of(int fd, unsigned depth)
         struct stat st;
         if (is_dots(e->d_name) || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
-        sum += (uint64_t)st.st_blocks * 512;
-        int sub = S_ISDIR(st.st_mode) && depth < TREE_DEPTH
-                      ? openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                      : -1;
+        uint64_t bytes = (uint64_t)st.st_blocks * 512;
+        sum += bytes > TREE_ENTRY_MIN ? bytes : TREE_ENTRY_MIN;
+        int sub = S_ISDIR(st.st_mode) && depth < TREE_DEPTH ? peek_dir(dirfd(d), e->d_name) : -1;
         if (sub >= 0)
             sum += usage_of(sub, depth + 1);
     }

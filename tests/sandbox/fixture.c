@@ -1,5 +1,6 @@
 #include "fixture.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "json/writer.h"
 
@@ -134,7 +135,7 @@ void call_start(struct fixture *f, struct answer *a, const char *session, const 
                           .tool_use_id = str_z(id),
                           .name = str_z(tool),
                           .input = str_z(input),
-                          .environment = STR("{}"),
+                          .environment = str_z(f->environment ? f->environment : "{}"),
                           .first_dispatch = !flags.again,
                           .sandbox_existed = flags.existed};
     f->port.run(f->port.self, &c, answered, a);
@@ -147,6 +148,14 @@ void answer_wait(struct answer *a)
     while (!a->done)
         loop_run(a->f->loop);
     a->f->waiting = false;
+}
+
+bool answer_within(struct answer *a, int64_t ms)
+{
+    int64_t until = clock_mono_us() + ms * 1000;
+    while (!a->done && clock_mono_us() < until)
+        turn(a->f, 5);
+    return a->done;
 }
 
 void answer_fini(struct answer *a)
@@ -212,6 +221,20 @@ void wait_for_file(struct fixture *f, const char *path)
         assert_true(i < 3000);
         turn(f, 10);
     }
+}
+
+int on_host(struct fixture *f, const char *command)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (chdir(f->dir) < 0)
+            _exit(126);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    int status = -1;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* ---- workspaces ---- */

@@ -16,6 +16,7 @@ struct fixture {
     char dir[64], data[80], run[80];
     int next;
     bool waiting;
+    const char *environment; /* of every call; NULL: one that says nothing */
 };
 
 struct answer {
@@ -45,11 +46,16 @@ struct call_flags {
 void call_start(struct fixture *f, struct answer *a, const char *session, const char *id,
                 const char *tool, const char *input, struct call_flags flags);
 void answer_wait(struct answer *a);
+/* Nothing of ours is waited for: the loop runs until an answer has come, at most `ms`. */
+bool answer_within(struct answer *a, int64_t ms);
 void answer_fini(struct answer *a);
 /* Runs the loop until `path` exists. */
 void wait_for_file(struct fixture *f, const char *path);
 /* One turn of the loop after at most `ms`. */
 void turn(struct fixture *f, int64_t ms);
+
+/* A shell command on the host, in the fixture's directory; its exit code. */
+int on_host(struct fixture *f, const char *command);
 
 /* Reads a part of a workspace; the result's bytes. */
 int read_workspace(struct fixture *f, const char *session, enum workspace_what what,

@@ -1,0 +1,71 @@
+/* Writing where nothing may be written: the system, /proc, /sys, mounts. */
+#include "probes.h"
+
+static const struct probe rows[] = {
+    {"write_root", "put a file into /", "touch /x 2>&1", "*Read-only file system", NULL},
+    {"write_usr", "replace a program", "touch /usr/x 2>&1; cp /bin/true /usr/bin/env 2>&1",
+     "*Read-only file system", NULL},
+    {"write_etc", "add a user", "echo x:x:0:0::/:/bin/sh 2>&1 >> /etc/passwd; touch /etc/x 2>&1",
+     "*Read-only file system", NULL},
+    {"write_modes", "make a system program writable", "chmod 777 /usr/bin/env 2>&1",
+     "*Read-only file system", NULL},
+    {"write_dev", "plant a device name", "touch /dev/x 2>&1", "*Read-only file system", NULL},
+    {"write_run", "replace the hand", "rm -f /run/hand 2>&1; echo x >> /run/hand || echo refused",
+     "*refused", NULL},
+    {"write_proc_sys", "change a setting of the kernel",
+     "for f in kernel/hostname kernel/panic vm/drop_caches fs/file-max kernel/modprobe; "
+     "do echo 1 2>/dev/null > /proc/sys/$f && echo wrote $f; done 2>/dev/null; echo done",
+     "done", NULL},
+    {"write_core_pattern", "have the kernel run a program when another one crashes",
+     "(echo '|/workspace/x' > /proc/sys/kernel/core_pattern) 2>&1 | grep -ciE "
+     "'denied|read-only'",
+     "1", NULL},
+    {"write_core_dump", "leave a core file where the kernel's pattern says",
+     "ulimit -c; ulimit -c unlimited 2>&1 | grep -c 'cannot modify'", "0\n1", NULL},
+    {"write_sysrq", "restart the host",
+     "(echo b > /proc/sysrq-trigger) 2>&1 | grep -ciE 'denied|read-only|no such'", "1", NULL},
+    {"write_uevent_helper", "have the kernel run a program on an event",
+     "ls /sys/kernel/uevent_helper 2>&1; (echo /x > /sys/kernel/uevent_helper) 2>&1",
+     "*No such file", NULL},
+    {"write_cgroup", "leave or loosen the cgroup",
+     "ls /sys/fs/cgroup 2>&1; find / -xdev -name cgroup.procs 2>/dev/null | wc -l", "*0", NULL},
+    {"write_release_agent", "have the kernel run a program when a cgroup empties",
+     "mkdir /tmp/cg; mount -t cgroup -o memory x /tmp/cg 2>&1 | grep -ciE "
+     "'permission denied|not permitted|must be superuser'; rmdir /tmp/cg",
+     "1", NULL},
+    {"write_oom_score", "hide from the kernel's memory killer",
+     "(echo -1000 > /proc/self/oom_score_adj) 2>&1 | grep -ciE 'denied|not permitted'", "1", NULL},
+    {"write_proc_1", "change the hand through /proc",
+     "(echo 0 > /proc/1/oom_score_adj; echo x > /proc/1/comm; echo x > /proc/1/mem) 2>&1 | "
+     "grep -ciE 'denied|not permitted'",
+     "3", NULL},
+    {"write_uid_map", "map the host's root into the sandbox",
+     "(echo '0 0 1' > /proc/self/uid_map) 2>&1 | grep -ciE 'not permitted|denied'", "1", NULL},
+    {"mount_tmpfs", "cover a directory", "mount -t tmpfs x /tmp 2>&1; true", "*mount", NULL},
+    {"mount_bind_remount", "make a read-only mount writable",
+     "mount -o remount,rw / 2>&1; mount -o remount,bind,rw /usr 2>&1; touch /usr/x 2>&1",
+     "*Read-only file system", NULL},
+    {"mount_umount", "uncover what is below a mount",
+     "umount -l /etc 2>&1; umount /proc 2>&1; true", "*umount", NULL},
+    {"mount_nosuid", "run a setuid program of one's own",
+     "grep -E ' /(workspace|tmp|home/agent|mnt/session/outputs) ' /proc/mounts | grep -vc nosuid; "
+     "true",
+     "0", NULL},
+    {"mount_nodev", "use a device file of one's own",
+     "grep -E ' /(workspace|tmp|home/agent|mnt/session/outputs) ' /proc/mounts | grep -vc nodev; "
+     "true",
+     "0", NULL},
+    {"mount_old_root", "reach the root that was there before",
+     "ls /oldroot /newroot 2>&1 | grep -c 'No such'", "2", NULL},
+    {"modules_list", "load a kernel module", "modprobe loop 2>&1; insmod /x.ko 2>&1; true",
+     "!insmod: success", NULL},
+    {"keyrings_proc", "see the kernel's keys", "wc -l < /proc/keys 2>/dev/null || echo 0", "0",
+     NULL},
+    {"kernel_log", "read the kernel's log", "dmesg 2>&1 | grep -ciE 'not permitted|denied'", "1",
+     NULL},
+    {"kernel_addresses", "learn where the kernel lies",
+     "head -1 /proc/kallsyms 2>/dev/null | cut -c1-16 | tr -d 0; head -c1 /proc/kcore 2>&1 | wc -c "
+     "| awk '{print ($1<200)}'",
+     "*1", NULL},
+};
+PROBE_TABLE(probes_system);
