@@ -360,25 +360,36 @@ static int gather_log(struct gather *g, struct err *err)
     return 0;
 }
 
+static void gather_waiting(struct gather *g, const struct inbox_row *rows, size_t n)
+{
+    for (size_t i = 0; i < n && !g->more; i++) {
+        const struct event *e = &rows[i].event;
+        if (g->s->types && !(g->s->types >> e->type & 1))
+            continue;
+        g->more = page_full(g);
+        if (g->more)
+            return;
+        put_body(g, e);
+        g->at.inbox = rows[i].number;
+    }
+}
+
 static int gather_inbox(struct gather *g, struct err *err)
 {
     AUTO_ARENA struct arena scratch;
     arena_init(&scratch, 2ul * LIMIT_JSON_ARENA);
     struct inbox_row *rows;
     size_t n;
-    int rc = tx_inbox_list(g->tx, g->key, g->at.inbox, &scratch, &rows, &n, err);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        const struct event *e = &rows[i].event;
-        if (g->s->types && !(g->s->types >> e->type & 1))
-            continue;
-        if (page_full(g)) {
-            g->more = true;
-            break;
-        }
-        put_body(g, e);
-        g->at.inbox = rows[i].number;
-    }
-    return rc;
+    int64_t after = g->at.inbox;
+    do {
+        arena_reset(&scratch);
+        int rc = tx_inbox_list(g->tx, g->key, after, &scratch, &rows, &n, err);
+        if (rc)
+            return rc;
+        gather_waiting(g, rows, n);
+        after = n ? rows[n - 1].number : after;
+    } while (n && !g->more);
+    return 0;
 }
 
 static int list_step(struct store_tx *tx, struct call *c, struct err *err)

@@ -106,7 +106,9 @@ enum {
 
     /* Server */
     LIMIT_SHUTDOWN_MS = 5 * 1000,
-    LIMIT_STORE_BATCH = 512, /* writes of one group commit */
+    LIMIT_STORE_BATCH = 512,              /* writes of one group commit */
+    LIMIT_INBOX_READ = 16 * 1024 * 1024,  /* bytes of waiting events read at once, and one event */
+    LIMIT_INBOX_TAKE = 128 * 1024 * 1024, /* ... that one model request takes in, and one event */
     LIMIT_STORE_QUEUE = 16384,
 
     /* Egress proxy */

@@ -19,14 +19,18 @@ static struct turn_input *first_of(const struct turn_step *s, enum event_type ty
     return NULL;
 }
 
+/* What is past the bound waits for the next request: a step must have an end. */
 void turn_take_messages(struct turn *t, struct turn_step *s)
 {
+    size_t bytes = 0;
     list_for_each_safe (it, s->inbox) {
         struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
         bool message =
             in->event.type == EVENT_USER_MESSAGE || in->event.type == EVENT_SYSTEM_MESSAGE;
-        if (message && s->err_code == 0)
-            emit_input(t, s, in);
+        if (!message || s->err_code || bytes >= LIMIT_INBOX_TAKE)
+            continue;
+        bytes += in->event.body.len + in->event.transcript.len;
+        emit_input(t, s, in);
     }
 }
 

@@ -106,8 +106,10 @@ static int load_fn(struct store_tx *tx, struct store_job *job, struct err *err)
 static void receive_inbox(struct actor *a)
 {
     struct load *l = &a->load;
+    size_t bytes = 0;
     for (size_t i = 0; i < l->ninbox; i++) {
         const struct inbox_row *row = &l->inbox[i];
+        bytes += row->event.body.len + row->event.transcript.len;
         if (row->number <= a->inbox_seen)
             continue;
         struct turn_input *in = mem_zalloc(sizeof *in);
@@ -122,6 +124,7 @@ static void receive_inbox(struct actor *a)
         list_push(&a->inbox, &in->link);
         a->inbox_seen = row->number;
     }
+    a->woken = a->woken || bytes >= LIMIT_INBOX_READ; /* there may be more */
 }
 
 void actor_learn_facts(struct actor *a)

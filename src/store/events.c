@@ -1,6 +1,8 @@
 /* The inbox and the log. */
 #include "store/tx.h"
 
+#include "base/limits.h"
+
 #include <assert.h>
 #include <inttypes.h>
 
@@ -47,9 +49,11 @@ int tx_inbox_list(struct store_tx *tx, int64_t session_key, int64_t after, struc
     AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct inbox_row)};
     AUTO_ROWS struct db_rows rows = {0};
     bool row = false;
+    size_t bytes = 0;
     int rc = db_first(tx->db, sql, DB_ARGS(db_i64(session_key), db_i64(after)), &rows, &row, err);
-    while (rc == 0 && row) {
+    while (rc == 0 && row && bytes < LIMIT_INBOX_READ) {
         struct inbox_row *in = row_list_push(&list);
+        bytes += db_col_str(&rows, 3).len + db_col_str(&rows, 4).len;
         in->number = db_col_i64(&rows, 0);
         in->event.id = id_from(db_col_str(&rows, 1));
         in->event.body = arena_str(a, db_col_str(&rows, 3));

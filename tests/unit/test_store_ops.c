@@ -1,6 +1,7 @@
 /* The typed operations, on a connection of the test's own: no threads. */
 #include "store_fixture.h"
 
+#include "base/limits.h"
 #include "store/migrate.h"
 #include "store/sqlite/sqlite.h"
 #include "store/tx.h"
@@ -419,6 +420,30 @@ static void append_ok(const struct session_row *s, int64_t base, struct event *e
     OK(tx_session_append(&t.tx, &ap, &t.err));
 }
 
+static void a_large_inbox_is_read_in_parts(void **state)
+{
+    (void)state;
+    struct session_row s = add_session();
+    char *large = malloc(LIMIT_INBOX_READ / 2 + 2);
+    memset(large, 'x', LIMIT_INBOX_READ / 2 + 1);
+    large[LIMIT_INBOX_READ / 2 + 1] = '\0';
+    int64_t last = 0;
+    for (int i = 0; i < 3; i++)
+        last = add_inbox(&s, large);
+    free(large);
+    AUTO_ARENA struct arena arena;
+    arena_init(&arena, 4ul * LIMIT_INBOX_READ);
+    struct inbox_row *rows;
+    size_t n;
+    OK(tx_inbox_list(&t.tx, s.key, 0, &arena, &rows, &n, &t.err));
+    assert_int_equal(n, 2);
+    OK(tx_inbox_list(&t.tx, s.key, rows[1].number, &arena, &rows, &n, &t.err));
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].number, last);
+    OK(tx_inbox_list(&t.tx, s.key, last, &arena, &rows, &n, &t.err));
+    assert_int_equal(n, 0);
+}
+
 static void the_inbox_keeps_the_order_of_arrival_across_sessions(void **state)
 {
     (void)state;
@@ -745,6 +770,7 @@ int main(void)
         T(a_session_of_another_workspace_is_not_found),
         T(an_update_writes_what_clients_may_change_and_nothing_else),
         T(an_environment_in_use_cannot_be_deleted_until_its_sessions_are_archived),
+        T(a_large_inbox_is_read_in_parts),
         T(the_inbox_keeps_the_order_of_arrival_across_sessions),
         T(a_session_is_active_while_it_runs_or_its_inbox_waits),
         T(sessions_are_counted_by_status),
