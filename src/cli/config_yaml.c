@@ -58,12 +58,10 @@ static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms
                                                  {0}};
 static const struct config_key fetch_keys[] = {
     OWN("max_mb", read_fetch_mb), OWN("timeout_seconds", read_fetch_seconds), {0}};
-static const struct config_key web_keys[] = {OWN("search_url", read_search_url),
-                                             TEXT("search_key_env", search_key_env),
-                                             MAP("fetch", fetch_keys),
-                                             OWN("allow_addresses", read_addresses),
-                                             OWN("hosts", read_hosts, .entries = "*"),
-                                             {0}};
+static const struct config_key web_keys[] = {
+    OWN("search_url", read_search_url), TEXT("search_key_env", search_key_env),
+    MAP("fetch", fetch_keys),           OWN("allow_addresses", read_addresses),
+    OWN("hosts", read_hosts),           {0}};
 static const struct config_key repository_keys[] = {
     {.name = "allow_http", .kind = KEY_FLAG, .offset = offsetof(struct config, repository_http)},
     OWN("allow_addresses", read_repository_addresses),

@@ -136,6 +136,37 @@ static void a_complete_file_is_read(void **state)
     unsetenv("TEST_PROVIDER_KEY");
 }
 
+static void the_web_tools_are_configured(void **state)
+{
+    (void)state;
+    const char *path = file("web.yaml", "web:\n"
+                                        "  search_url: https://s.example/search\n"
+                                        "  search_key_env: TEST_SEARCH_KEY\n"
+                                        "  fetch: {max_mb: 3, timeout_seconds: 7}\n"
+                                        "  allow_addresses: [10.0.0.0/8, \"fd00::/8\"]\n"
+                                        "  hosts: {Docs.Example.com: 10.0.0.7}\n");
+    struct config c;
+    struct web_config web;
+    struct err err;
+    struct config_flags flags = {.file = path, .data = "/d"};
+    assert_int_equal(config_load(&c, &flags, &err), 0);
+    assert_int_equal(config_web(&c, &web, &err), ERR_INVALID);
+    assert_non_null(strstr(err.msg, "TEST_SEARCH_KEY"));
+    setenv("TEST_SEARCH_KEY", "secret", 1);
+    assert_int_equal(config_web(&c, &web, &err), 0);
+    unsetenv("TEST_SEARCH_KEY");
+    assert_string_equal(web.search_url, "https://s.example/search");
+    assert_string_equal(web.search_key, "secret");
+    assert_int_equal(web.fetch_bytes, 3 * 1024 * 1024);
+    assert_int_equal(web.timeout_ms, 7000);
+    assert_int_equal(web.nallow_addresses, 2);
+    assert_string_equal(web.allow_addresses[1], "fd00::/8");
+    assert_int_equal(web.nhosts, 1);
+    assert_string_equal(web.hosts[0].name, "docs.example.com");
+    assert_string_equal(web.hosts[0].address, "10.0.0.7");
+    config_fini(&c);
+}
+
 static void a_judge_that_no_provider_knows_is_refused_by_name(void **state)
 {
     (void)state;
@@ -282,6 +313,14 @@ static void mistakes_in_the_file_are_named_with_their_line(void **state)
          "max_concurrent: must be a whole number"},
         {"providers: {openai: {api_key_env: HOME, api_key_file: /x}}\n",
          "openai: api_key_env and api_key_file exclude each other"},
+        {"web: {search_url: searx.example}\n", "must start with http"},
+        {"web: {fetch: {max_mb: 513}}\n", "max_mb: must be a whole number from 1 to 512"},
+        {"web: {fetch: {timeout_seconds: 0}}\n", "from 1 to 600"},
+        {"web: {allow_addresses: 10.0.0.0/8}\n", "must be a list of address ranges"},
+        {"web: {allow_addresses: [10.0.0.1/8]}\n", "must start at 10.0.0.0"},
+        {"web: {hosts: [a]}\n", "must map names to addresses"},
+        {"web: {hosts: {a.example: b}}\n", "none is given for a.example"},
+        {"web: {hosts: {\"a b\": 10.0.0.1}}\n", "no name is a b"},
         {"models: [a]\n", "models: must be the path of a table, or a mapping"},
         {"models: {routes: 1}\n", "routes: must be a list of"},
         {"models: {routes: [a]}\n", "routes: must be a list of"},
@@ -428,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_told_apart),
         cmocka_unit_test_setup_teardown(a_complete_file_is_read, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(the_web_tools_are_configured, make_dir, remove_dir),
         cmocka_unit_test(a_judge_that_no_provider_knows_is_refused_by_name),
         cmocka_unit_test_setup_teardown(providers_and_routes_are_read_in_their_order, make_dir,
                                         remove_dir),
