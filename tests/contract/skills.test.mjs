@@ -491,6 +491,17 @@ describe('sessions', () => {
         }
     });
 
+    test('have them in the sandbox, also when they were deleted meanwhile', async () => {
+        const name = fresh();
+        const skill = await archive('1.11.0', zip(Object.entries(FILES(name)).map(([n, text]) => [n, text, { mode: n.endsWith('.sh') ? 0o100755 : 0o100644 }])), 's.zip');
+        const agent = await world.agent({ model: 'script/shell', tools: TOOLS, skills: [pin(skill)] });
+        const session = await sessionOf(agent.id);
+        await versions('1.11.0').delete(skill.latest_version_id, { skill_id: skill.id });
+        const seen = await world.turn(session.id, `run: cd /workspace/skills/${name} && head -2 SKILL.md && scripts/run.sh && cat höhe.txt`);
+        const result = seen.find((e) => e.type === 'agent.tool_result');
+        assert.equal(result.content[0].text.trim(), `---\nname: ${name}\nhi\ngröße`);
+    });
+
     test('can be given other skills, or none', async () => {
         const [a, b] = [await create('1.11.0', FILES(fresh())), await create('1.11.0', FILES(fresh()))];
         const agent = await world.agent({ tools: TOOLS, skills: [pin(a)] });
