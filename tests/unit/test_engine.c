@@ -47,6 +47,8 @@ struct rig {
     int counts;
     struct fake_run runs[16];
     int nruns, acks, tool_cancels, idles, destroys;
+    bool has_web; /* the engine gets a port for the web tools */
+    int web_runs, web_cancels;
     struct fake_timer {
         void (*fn)(void *arg);
         void *arg;
@@ -114,6 +116,30 @@ static void fake_run(void *self, const struct tool_call *call,
                                             .existed = call->sandbox_existed,
                                             .done = done,
                                             .arg = arg};
+}
+
+static void fake_web_run(void *self, const struct web_call *call,
+                         void (*done)(void *arg, const struct tool_outcome *o), void *arg)
+{
+    struct rig *r = self;
+    assert_true(str_eqz(call->name, "web_fetch"));
+    assert_true(str_eqz(call->input, "{\"url\":\"https://a.example/\"}"));
+    assert_true(call->url_known(call->arg, STR("https://a.example/"), STR("a.example")));
+    r->runs[r->nruns++] =
+        (struct fake_run){.tool_use_id = id_from(call->tool_use_id), .done = done, .arg = arg};
+    r->web_runs++;
+}
+
+static void fake_web_cancel(void *self, struct str tool_use_id)
+{
+    (void)tool_use_id;
+    ((struct rig *)self)->web_cancels++;
+}
+
+static bool fake_same_url(void *self, struct str url, struct str found)
+{
+    (void)self;
+    return str_eq(url, found);
 }
 
 static void fake_ack(void *self, struct str session_id, struct str tool_use_id)
@@ -344,6 +370,8 @@ static void start_engine(struct rig *r)
                   .count = fake_count},
         .sandbox = {r, fake_run, fake_ack, fake_tool_cancel, fake_idle, fake_destroy},
     };
+    if (r->has_web)
+        cfg.web = (struct web_port){r, fake_web_run, fake_web_cancel, fake_same_url};
     r->engine = engine_new(&cfg);
     r->started = false;
     engine_start(r->engine, on_started, r);
@@ -432,13 +460,22 @@ static void answer_text(struct rig *r, const char *text)
     r->cb->done(arg, &res);
 }
 
-static void answer_bash(struct rig *r)
+static void answer_call(struct rig *r, const char *name, const char *input)
 {
-    struct model_block b = {
-        .type = MODEL_TOOL_USE, .name = STR("bash"), .input = STR("{\"command\":\"true\"}")};
+    struct model_block b = {.type = MODEL_TOOL_USE, .name = str_z(name), .input = str_z(input)};
     struct model_result res = {.blocks = &b, .nblocks = 1, .stop = MODEL_STOP_TOOL_USE};
     void *arg = TAKE_PTR(r->cb_arg);
     r->cb->done(arg, &res);
+}
+
+static void answer_bash(struct rig *r)
+{
+    answer_call(r, "bash", "{\"command\":\"true\"}");
+}
+
+static void answer_fetch(struct rig *r)
+{
+    answer_call(r, "web_fetch", "{\"url\":\"https://a.example/\"}");
 }
 
 static void finish_run(struct rig *r, const char *text)
@@ -638,6 +675,67 @@ static void an_interrupt_cancels_the_running_call(void **state)
                    "agent.tool_result user.interrupt " IDLE);
     finish_run(r, "late");
     assert_int_equal(r->acks, 1);
+}
+
+static void start_with_web(struct rig *r)
+{
+    stop_engine(r);
+    r->has_web = true;
+    start_engine(r);
+    say(r);
+    until(r, has_request);
+    answer_fetch(r);
+    until(r, has_run);
+}
+
+static void a_web_call_needs_no_sandbox_and_is_simply_run_again_after_a_crash(void **state)
+{
+    struct rig *r = *state;
+    start_with_web(r);
+    expect_log(r,
+               RUN " user.message span.model_request_start agent.tool_use span.model_request_end");
+    assert_false(head.has_sandbox);
+    stop_engine(r);
+    r->runs[0].done = NULL;
+    start_engine(r);
+    until(r, has_run);
+    assert_int_equal(r->web_runs, 2);
+    assert_string_equal(r->runs[1].tool_use_id.z, r->runs[0].tool_use_id.z);
+    finish_run(r, "the page");
+    until(r, has_request);
+    assert_non_null(strstr(r->messages, "the page"));
+    answer_text(r, "done");
+    until(r, at_rest);
+    expect_log(r,
+               RUN " user.message span.model_request_start agent.tool_use span.model_request_end "
+                   "agent.tool_result span.model_request_start agent.message "
+                   "span.model_request_end " IDLE);
+    assert_false(head.has_sandbox);
+    assert_int_equal(r->idles, 0);
+}
+
+static void an_interrupt_cancels_a_web_call_where_it_runs(void **state)
+{
+    struct rig *r = *state;
+    start_with_web(r);
+    in_store(r, add_interrupt);
+    engine_wake(r->engine, id_str(&r->session));
+    until(r, at_rest);
+    assert_int_equal(r->web_cancels, 1);
+    assert_int_equal(r->tool_cancels, 0);
+    finish_run(r, "late");
+    assert_int_equal(r->acks, 0);
+}
+
+static void without_a_port_for_them_web_calls_are_denied(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    answer_fetch(r);
+    until(r, has_request);
+    assert_int_equal(r->nruns, 0);
+    assert_non_null(strstr(r->messages, "not enabled"));
 }
 
 static void a_failed_request_is_tried_again_after_its_timer(void **state)
@@ -1046,6 +1144,9 @@ int main(void)
         T(a_full_disk_delays_a_commit_and_loses_nothing),
         T(a_session_taken_over_by_another_owner_refuses_the_old_one),
         T(an_interrupt_cancels_the_running_call),
+        T(a_web_call_needs_no_sandbox_and_is_simply_run_again_after_a_crash),
+        T(an_interrupt_cancels_a_web_call_where_it_runs),
+        T(without_a_port_for_them_web_calls_are_denied),
         T(a_failed_request_is_tried_again_after_its_timer),
         T(metadata_merges_and_an_update_without_change_is_silent),
         T(a_foreign_workspace_sees_no_session),
