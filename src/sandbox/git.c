@@ -14,6 +14,7 @@
 #include "sandbox/tree.h"
 #include "store/secret.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -22,6 +23,7 @@
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -209,7 +211,7 @@ static int resolve(struct git_clone *g)
     return fail(
         g, clone_error,
         "The host %.200s has no address that the server may connect to%s%s; an operator can "
-        "allow it with egress.allow_addresses.",
+        "allow it with repositories.allow_addresses.",
         g->host, refused ? ": it is " : "", refused ? refused : "");
 }
 
@@ -301,6 +303,29 @@ static int build(struct git_clone *g, struct err *err)
     return recipe_build(&g->recipe, &how, err);
 }
 
+/* Mirrors that nobody has fetched into for long. One that is in use is locked. */
+static void prune_mirrors(const char *dir)
+{
+    DIR *d = opendir(dir);
+    int64_t now = clock_unix_us() / 1000000;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char path[PATH_MAX];
+        struct stat st;
+        if (e->d_name[0] == '.' ||
+            snprintf(path, sizeof path, "%s/%s/ostler.lock", dir, e->d_name) >= (int)sizeof path)
+            continue;
+        AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || fstat(fd, &st) < 0 ||
+            now - st.st_mtim.tv_sec < LIMIT_REPOSITORY_DAYS * INT64_C(86400) ||
+            flock(fd, LOCK_EX | LOCK_NB) < 0)
+            continue;
+        path[strlen(path) - strlen("/ostler.lock")] = '\0';
+        (void)tree_remove(path, NULL);
+    }
+    if (d)
+        closedir(d);
+}
+
 static int prepare_fetch(struct git_clone *g, struct err *err)
 {
     char parent[PATH_MAX];
@@ -313,6 +338,7 @@ static int prepare_fetch(struct git_clone *g, struct err *err)
         return rc;
     find_mirror(g);
     rc = fd_mkdirs(parent, 0700, err);
+    prune_mirrors(parent);
     if (rc == 0)
         rc = make_dir(g->mirror, mirror_uid(&g->s->host), 0755, err);
     if (rc == 0 && str_some(g->r->secret))
