@@ -57,7 +57,7 @@ struct box {
     char *provision;  /* what the sandbox is made with, as the latest call gave it; may be NULL */
     bool provisioned; /* it is in place */
     struct provision *provisioning;
-    struct buf note;   /* for the model, before the next result */
+    struct buf note;    /* for the model, before the next result */
     struct layer layer; /* what the environment adds to its root */
     struct build_waiter layer_wait;
     char *environment; /* the config as JSON, as the first call gave it */

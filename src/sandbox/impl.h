@@ -36,10 +36,10 @@ struct host {
     char dir[PATH_MAX - 512], run_dir[BOX_SOCKET_MAX], hand[PATH_MAX], etc[PATH_MAX - 256];
     struct sandbox_limits limits; /* filled in */
     int64_t grace_ms;
-    bool root;       /* sandboxes are users of their own */
-    bool unsafe;     /* and there are none */
-    bool no_cgroups; /* as sandbox_config says */
-    bool network;    /* the hand listens for the egress proxy */
+    bool root;                 /* sandboxes are users of their own */
+    bool unsafe;               /* and there are none */
+    bool no_cgroups;           /* as sandbox_config says */
+    bool network;              /* the hand listens for the egress proxy */
     char data[PATH_MAX - 512]; /* "": nothing is provisioned */
     struct blobs blobs;
     struct ip_range *allow; /* what repositories may be fetched from beside public addresses */
@@ -67,7 +67,7 @@ struct sandboxes {
     void *notice_arg;
     struct probe *probe; /* while it runs */
     struct builds *builds;
-    unsigned pending;    /* jobs and children that will still call back */
+    unsigned pending; /* jobs and children that will still call back */
     void (*closed)(void *arg);
     void *closed_arg;
     bool closing;
