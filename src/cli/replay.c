@@ -67,6 +67,12 @@ static int dump(const struct replay *r, const struct replay_request *q, struct e
     return fd_write_file_atomic(r->dump, buf_view(&b), DUMP_MODE, err);
 }
 
+/* Then nothing else goes there. */
+static bool dumps_to_stdout(const struct replay *r)
+{
+    return r->dump && strcmp(r->dump, "-") == 0;
+}
+
 static int on_compared(struct replay *r, struct replay_request *q, struct err *err)
 {
     if (r->dump) {
@@ -74,7 +80,7 @@ static int on_compared(struct replay *r, struct replay_request *q, struct err *e
         if (rc)
             return rc;
     }
-    if (!r->dump || strcmp(r->dump, "-") != 0)
+    if (!dumps_to_stdout(r))
         replay_show_request(&r->show, q);
     return flush(r, err);
 }
@@ -129,14 +135,15 @@ static int on_request(void *arg, struct replay_request *q, struct err *err)
 
 static int walk(struct replay *r, struct err *err)
 {
-    replay_show_begin(&r->show, &r->log, r->asker ? replay_asker_model(r->asker) : NULL);
+    if (!dumps_to_stdout(r))
+        replay_show_begin(&r->show, &r->log, r->asker ? replay_asker_model(r->asker) : NULL);
     int rc = replay_each(&r->log, on_request, r, err);
     /* What stands behind the end of the search is not asked for. */
     if (rc && r->stopped)
         rc = 0;
     if (rc == 0 && r->only && !r->found)
         rc = err_set(err, ERR_INVALID, "the session has no request %lld", (long long)r->only);
-    if (!r->dump || strcmp(r->dump, "-") != 0)
+    if (!dumps_to_stdout(r))
         replay_show_end(&r->show, rc ? err : NULL);
     struct err late;
     if (fd_write_all(STDOUT_FILENO, buf_view(&r->show.out), rc ? &late : err) && rc == 0)

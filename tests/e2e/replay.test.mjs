@@ -85,6 +85,7 @@ describe('requests built again', () => {
             const file = path.join(world.server.dir, `request-${n}`);
             assert.equal(replay(session, '--request', String(n), '--dump', file).status, 0);
             const dumped = JSON.parse(readFileSync(file, 'utf8'));
+            assert.deepEqual(JSON.parse(replay(session, '--request', String(n), '--dump', '-').stdout), dumped, 'and nothing else');
             assert.equal(dumped.model, sent[n - 1].json.model);
             assert.deepEqual(dumped.system, sent[n - 1].json.system);
             const bare = (messages) => JSON.parse(JSON.stringify(messages, (key, value) => (key === 'cache_control' ? undefined : value)));
