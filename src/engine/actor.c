@@ -463,7 +463,7 @@ static bool step(struct actor *a)
         return false;
     }
     if (was_fresh && has_unsent_calls(a)) {
-        if (!a->row.has_sandbox) {
+        if (commit_wants_sandbox(a)) {
             commit_mark_sandbox(a);
             return false;
         }

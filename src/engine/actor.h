@@ -145,6 +145,8 @@ void actor_learn_facts(struct actor *a);
 void commit_begin(struct actor *a); /* a fresh step in a->commit */
 void commit_submit(struct actor *a);
 void commit_drop(struct actor *a); /* nothing to write: frees the step */
+/* A call is due that needs a sandbox, and none was marked yet. */
+bool commit_wants_sandbox(const struct actor *a);
 void commit_mark_sandbox(struct actor *a);
 void engine_job_done(struct engine *e);
 

@@ -86,7 +86,7 @@ static void remember(struct actor *a)
     }
 }
 
-static bool wants_first_sandbox(const struct actor *a)
+bool commit_wants_sandbox(const struct actor *a)
 {
     if (a->row.has_sandbox || turn_phase(&a->turn) != TURN_TOOLS)
         return false;
@@ -153,7 +153,7 @@ static void commit_done(struct store_job *job, const struct err *err)
         } else {
             a->row.has_sandbox = true;
         }
-        if (!c->mark_sandbox && wants_first_sandbox(a))
+        if (!c->mark_sandbox && commit_wants_sandbox(a))
             commit_mark_sandbox(a);
         else
             finish(a);
