@@ -150,15 +150,29 @@ static void write_agent(const struct job *j, struct buf *out)
     jw_done(&w);
 }
 
-static void write_environment(struct buf *out)
+static void write_environment(const struct job *j, struct buf *out)
 {
     struct id unique = id_new("run");
     struct jw w = jw_to(out);
     jw_obj(&w);
     jw_kz(&w, "name", unique.z);
     jw_kz(&w, "description", "made by ostler run");
-    jw_kraw(&w, "config",
-            STR("{\"type\":\"cloud\",\"networking\":{\"type\":\"limited\",\"allowed_hosts\":[]}}"));
+    jw_key(&w, "config");
+    jw_obj(&w);
+    jw_kz(&w, "type", "cloud");
+    jw_key(&w, "networking");
+    jw_obj(&w);
+    jw_kz(&w, "type", "limited");
+    jw_key(&w, "allowed_hosts");
+    jw_arr(&w);
+    for (struct str rest = str_z(j->opt.allow); str_some(rest);) {
+        struct str host = str_trim(str_split(&rest, ','));
+        if (host.len)
+            jw_str(&w, host);
+    }
+    jw_arr_end(&w);
+    jw_obj_end(&w);
+    jw_obj_end(&w);
     jw_obj_end(&w);
     jw_done(&w);
 }
@@ -268,7 +282,7 @@ static void introduce(struct job *j)
 
 int job_prepare(struct job *j, struct err *err)
 {
-    AUTO_BUF struct buf agent = BUF_INIT(1024 * 1024), environment = BUF_INIT(4096),
+    AUTO_BUF struct buf agent = BUF_INIT(1024 * 1024), environment = BUF_INIT(128 * 1024),
                         session = BUF_INIT(64 * 1024);
     if (!j->model[0])
         return err_at(err, ERR_INVALID, "--model",
@@ -278,7 +292,7 @@ int job_prepare(struct job *j, struct err *err)
     int rc = create(j, "/v1/agents", &agent, j->agent, err);
     if (rc)
         return rc;
-    write_environment(&environment);
+    write_environment(j, &environment);
     rc = create(j, "/v1/environments", &environment, j->environment, err);
     if (rc)
         return rc;

@@ -20,6 +20,7 @@ struct job_options {
     const char *out;     /* patch file; NULL: ostler-<session>.patch */
     const char *outputs; /* directory; NULL: ostler-outputs-<session> */
     const char *system;  /* NULL: a short default */
+    const char *allow;   /* "a.example,*.b.example"; NULL: no host */
     bool keep, json, include_ignored;
     bool own_only;        /* take no running server, and never leave a session behind (the demo) */
     int64_t timeout_s;    /* 0: none */

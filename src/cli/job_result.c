@@ -191,6 +191,38 @@ static void spend_line(struct job *j)
     transcript_note(t, TERM_PLAIN, "  spent     %s", b.data);
 }
 
+enum { REFUSED_SHOWN = 10 };
+
+/* What the network refused, by host: also where the agent coped, so that no call failed. */
+static void refused_lines(struct job *j)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 16 * 1024 * 1024);
+    const struct json *doc = NULL;
+    struct err ignored; /* an older server has no such list */
+    char path[256];
+    snprintf(path, sizeof path, "/v1/sessions/%s/egress?decision=denied&limit=1000", j->session);
+    if (job_json(j, "GET", path, STR_NONE, &a, &doc, &ignored))
+        return;
+    const struct json *shown[REFUSED_SHOWN];
+    size_t n = 0;
+    json_for_each (it, json_get(doc, "data")) {
+        struct str host = json_get_str(it, "host");
+        bool seen = n == REFUSED_SHOWN;
+        for (size_t i = 0; i < n && !seen; i++)
+            seen = str_eq(json_get_str(shown[i], "host"), host);
+        if (seen)
+            continue;
+        int64_t port = 0;
+        (void)json_i64(json_get(it, "port"), &port);
+        transcript_note(&j->transcript, TERM_YELLOW,
+                        "  refused   " STR_FMT ":%" PRId64 " (" STR_FMT ")%s", STR_ARG(host), port,
+                        STR_ARG(json_get_str(it, "reason")),
+                        n ? "" : "; --allow HOST,... lets the agent's programs reach a host");
+        shown[n++] = it;
+    }
+}
+
 static void json_summary(struct job *j)
 {
     struct transcript *t = &j->transcript;
@@ -254,6 +286,7 @@ void job_summary(struct job *j)
     if (j->outputs.skipped)
         transcript_note(t, TERM_YELLOW, "            left out %" PRId64 " links and special files",
                         j->outputs.skipped);
+    refused_lines(j);
     spend_line(j);
     if (j->opt.keep)
         transcript_note(t, TERM_PLAIN, "  session   %s is kept", j->session);

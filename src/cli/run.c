@@ -44,6 +44,8 @@ int cmd_run(int argc, char **argv)
         {"budget", 0, OPTION_I64, &o.budget_cents, "CENTS",
          "stop before the model's list prices sum up to more", 1, 999999999999},
         {"timeout", 0, OPTION_I64, &o.timeout_s, "S", "interrupt after so many seconds", 1, 604800},
+        {"allow", 0, OPTION_TEXT, &o.allow, "HOST,...",
+         "hosts that the agent's programs may reach (none)", 0, 0},
         {"include-ignored", 0, OPTION_FLAG, &o.include_ignored, NULL,
          "bring in what git ignores, too", 0, 0},
         {"keep", 0, OPTION_FLAG, &o.keep, NULL, "do not archive the session at the end", 0, 0},

@@ -11,6 +11,7 @@ enum {
     RESULT_LINES = 6,
     EDIT_LINES = 4,
     LINE_CHARS = 140,
+    REFUSAL_CHARS = 400,
 };
 
 struct call {
@@ -256,6 +257,18 @@ static void on_tool_use(struct transcript *t, const struct follow_event *ev)
     }
 }
 
+/* What the network refused stands at the end of a result, and is not cut with its middle. */
+static struct str take_refusals(struct str *text)
+{
+    ptrdiff_t at = str_starts(*text, STR("[egress denied: ")) ? 0 : -1;
+    if (at < 0 && (at = str_find(*text, STR("\n[egress denied: "))) >= 0)
+        at++;
+    struct str refusals = at < 0 ? STR_NONE : str_skip(*text, (size_t)at);
+    if (at >= 0)
+        *text = str_take(*text, (size_t)at);
+    return refusals;
+}
+
 static void on_tool_result(struct transcript *t, const struct follow_event *ev)
 {
     struct call *c = map_remove(&t->calls, json_get_str(ev->doc, "tool_use_id"));
@@ -263,7 +276,17 @@ static void on_tool_result(struct transcript *t, const struct follow_event *ev)
     AUTO_BUF struct buf text = BUF_INIT(OUT_MAX);
     join_text(json_get(ev->doc, "content"), &text);
     fresh_line(t);
-    block(t, buf_view(&text), "    ", failed ? TERM_RED : TERM_DIM, RESULT_LINES);
+    struct str output = buf_view(&text), refusals = STR_NONE;
+    if (str_eqz(json_get_str(json_get(ev->doc, "failure"), "reason"), "egress_denied"))
+        refusals = take_refusals(&output);
+    block(t, output, "    ", failed ? TERM_RED : TERM_DIM, RESULT_LINES);
+    for (int i = 0; str_some(refusals) && refusals.len && i < RESULT_LINES; i++) {
+        buf_z(&t->out, "    ");
+        term_style(&t->term, &t->out, TERM_YELLOW);
+        cut_line(t, str_split(&refusals, '\n'), REFUSAL_CHARS);
+        term_style(&t->term, &t->out, TERM_PLAIN);
+        buf_ch(&t->out, '\n');
+    }
     int64_t took_us = c && c->at_us ? event_us(ev->doc) - c->at_us : -1;
     buf_z(&t->out, "    ");
     styled(t, failed ? TERM_RED : TERM_GREEN, failed ? "failed" : "ok");
