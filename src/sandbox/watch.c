@@ -98,8 +98,12 @@ static void check_disk(struct box *b, const struct watch *m)
         return;
     b->disk_used = m->used;
     b->disk_free = m->free_now;
+    if (b->disk_start > m->used)
+        b->disk_start = m->used;
     int64_t pause_ms = m->took_us / 1000 * DISK_SHARE;
     b->disk_due_ms = loop_now_ms(b->s->loop) + (pause_ms > DISK_MS ? pause_ms : DISK_MS);
+    if (!b->busy)
+        return;
     /* A sandbox that was full before may still be cleaned up. */
     if (m->used <= limit || m->used <= b->disk_start + DISK_SLACK)
         return;
@@ -118,10 +122,10 @@ static void sampled(struct loop_work *w)
     struct box *b = m->box;
     if (b) {
         b->watch = NULL;
-        if (sm_state(&b->sm) == BOX_UP && b->busy) {
+        if (sm_state(&b->sm) == BOX_UP && b->busy)
             check_counters(b, &m->counters);
+        if (sm_state(&b->sm) == BOX_UP)
             check_disk(b, m);
-        }
     }
     mem_free(m);
     sandboxes_job_ended(s);
@@ -192,6 +196,11 @@ void watch_update(struct box *b)
     if (!busy) {
         loop_timer_stop(&b->ticker);
         box_unused(b);
+        /* What the next call finds is not what the last look saw, if this one cleaned up. */
+        if (b->disk_used > (uint64_t)b->limits.disk_mb << 20) {
+            b->disk_due_ms = 0;
+            sample(b);
+        }
         return;
     }
     /* Two small reads of kernel memory, here and not in a job: what rose while nothing ran is not
