@@ -163,6 +163,8 @@ int network_listen(int64_t port);
 /* Sends it (-1: that there is none) over a connection with nothing queued; false: it did not fit.
  */
 bool network_send(int to, int fd);
+/* The first program of a build's sandbox. */
+int build_main(int argc, char **argv);
 
 /* ---- launch.c ---- */
 

@@ -23,6 +23,7 @@ static int usage(const char *bad)
             "            [--pids N] [--memory-mb N] [--wall-ms N] [--no-rg]\n"
             "            [--proxy-port N]\n"
             "       hand --launch OPTIONS -- PROGRAM ARGUMENTS\n"
+            "       hand --build PORT FD -- PROGRAM ARGUMENTS\n"
             "       hand --selftest --fd N ...\n",
             bad);
     return 2;
@@ -97,6 +98,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && str_eqz(str_z(argv[1]), "--launch"))
         return launch_main(argc - 2, argv + 2);
+    if (argc > 1 && str_eqz(str_z(argv[1]), "--build"))
+        return build_main(argc - 2, argv + 2);
     /* The self-test takes the options of the service, so that it fails where that would. */
     bool selftest = argc > 1 && str_eqz(str_z(argv[1]), "--selftest");
     struct options o = {.cfg = {.workdir = "/workspace",

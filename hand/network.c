@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 enum { NETWORK_BACKLOG = 128 };
@@ -55,4 +56,27 @@ bool network_send(int to, int fd)
         memcpy(CMSG_DATA(c), &fd, sizeof fd);
     }
     return buf_ok(&out) && sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)out.len;
+}
+
+/* PORT FD -- PROGRAM ARGUMENTS: gives a listening socket away over FD before anything else runs, and
+ * becomes the program, which has no other descriptors. PORT 0: there is no network. */
+int build_main(int argc, char **argv)
+{
+    int64_t port, to;
+    if (argc < 4 || !str_i64(str_z(argv[0]), &port) || !str_i64(str_z(argv[1]), &to) || to < 3 ||
+        to > 1023 || !str_eqz(str_z(argv[2]), "--")) {
+        fprintf(stderr, "hand: --build PORT FD -- PROGRAM ARGUMENTS\n");
+        return 2;
+    }
+    if (port) {
+        int fd = network_listen(port);
+        if (fd < 0 || !network_send((int)to, fd)) {
+            fprintf(stderr, "hand: the build has no network\n");
+            return 1;
+        }
+    }
+    close_range(3, ~0U, 0);
+    execv(argv[3], argv + 3);
+    fprintf(stderr, "hand: cannot execute %s: %s\n", argv[3], strerror(errno));
+    return 1;
 }

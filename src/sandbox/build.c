@@ -240,6 +240,7 @@ struct build_sweep {
     struct arena arena;
     struct str *bodies;
     size_t nbodies;
+    bool *unfinished; /* of each: its build was wanted or under way */
     char (*kept)[CONTENT_HEX + 1];
     size_t nkept;
     char gone[64][CONTENT_HEX + 1];
@@ -251,7 +252,21 @@ static int sweep_step(struct store_tx *tx, struct store_job *job, struct err *er
     struct build_sweep *w = CONTAINER_OF(job, struct build_sweep, job);
     arena_fini(&w->arena);
     arena_init(&w->arena, (size_t)1 << 30);
-    return tx_environment_bodies(tx, &w->arena, &w->bodies, &w->nbodies, err);
+    int rc = tx_environment_bodies(tx, &w->arena, &w->bodies, &w->nbodies, err);
+    w->unfinished = rc || w->b->resumed ? NULL : ARENA_ARRAY(&w->arena, bool, w->nbodies + 1);
+    for (size_t i = 0; rc == 0 && w->unfinished && i < w->nbodies; i++) {
+        AUTO_ARENA struct arena a;
+        arena_init(&a, CONFIG_ARENA);
+        char content[CONTENT_HEX + 1];
+        struct build_row row;
+        const struct json *config = config_of(&a, w->bodies[i]);
+        if (!config || !layer_content(config, str_z(w->b->base_id), content))
+            continue;
+        rc = tx_build_get(tx, str_z(content), &a, &row, err);
+        w->unfinished[i] = rc == 0 && row.state != BUILD_READY && row.state != BUILD_FAILED;
+        rc = rc == ERR_NOT_FOUND ? 0 : rc;
+    }
+    return rc;
 }
 
 static bool is_kept(const struct build_sweep *w, const char *content)
@@ -376,10 +391,15 @@ static void swept(struct loop_work *work)
 static void listed(struct store_job *job, const struct err *err)
 {
     struct build_sweep *w = CONTAINER_OF(job, struct build_sweep, job);
-    if (err->code || w->b->closing)
+    if (err->code || w->b->closing) {
         sweep_free(w);
-    else
-        loop_work(w->b->s->loop, &w->work, sweep_work, swept);
+        return;
+    }
+    for (size_t i = 0; w->unfinished && i < w->nbodies; i++)
+        if (w->unfinished[i])
+            sandboxes_build(w->b->s, w->bodies[i]);
+    w->b->resumed = true;
+    loop_work(w->b->s->loop, &w->work, sweep_work, swept);
 }
 
 static void on_sweep(struct loop_timer *t)
@@ -425,7 +445,7 @@ struct str builds_base_id(const struct builds *b)
 void builds_probed(struct builds *b)
 {
     builds_kick(b);
-    loop_timer_start(&b->sweep_timer, 1000, on_sweep);
+    loop_timer_start(&b->sweep_timer, 0, on_sweep);
 }
 
 static void timer_closed(struct loop_timer *t)

@@ -65,6 +65,10 @@ int build_etc(const char *from, const char *root, const char *etc, struct err *e
 /* "scheme://user:password@host" loses what stands before the host; lines that set a password or a
  * token are left out. */
 void build_clean_text(struct str text, struct buf *out);
+/* "name" or "name:port" of every address in a build's /etc and in its variables: what the host's
+ * packages come from. */
+int build_hosts(struct arena *a, const char *etc, const char *const *variables, const char ***out,
+                size_t *n, struct err *err) MUST_USE;
 /* name, value, ..., NULL: variables of this process that say where packages come from. */
 size_t build_variables(struct arena *a, const char **out, size_t max);
 

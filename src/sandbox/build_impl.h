@@ -33,7 +33,7 @@ struct builds {
     struct build_run *run; /* the one that runs, or waits for another process */
     struct loop_timer sweep_timer;
     struct loop_post post;
-    bool merge, tried, posted, closing, timer_open;
+    bool merge, resumed, posted, closing, timer_open;
 };
 
 /* Its state changed: written to the store, told to who waits. */

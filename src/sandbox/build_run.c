@@ -22,7 +22,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,7 +48,13 @@ struct build_run {
     int64_t deadline_ms, size_bytes, due_ms;
     const char *stopped; /* why we ended it */
     char why[160];
-    unsigned open;
+    /* The way out: through the egress proxy, for as long as a phase runs. */
+    struct loop_work fetch;
+    struct arena arena;
+    struct egress_policy policy;
+    int pair[2], socket;
+    struct err net_err;
+    bool fetching, lent;
 };
 
 static void next_phase(struct build_run *r);
@@ -154,10 +162,12 @@ static int prepare(struct build_run *r, struct err *err)
     char path[PATH_MAX];
     int rc = take_lock(r, err);
     snprintf(path, sizeof path, "%s/%s", r->b->dir, r->build->content);
-    r->found = rc == 0 && lstat(path, &st) == 0;
-    if (rc || r->busy || r->found)
+    if (rc || r->busy)
         return rc;
     r->merge = layer_can_merge(h->hand, r->b->dir, h->root);
+    r->found = lstat(path, &st) == 0;
+    if (r->found)
+        return 0;
     struct settings settings;
     settings_parse(&settings, &h->limits, str_z(r->build->config));
     r->limits = settings.limits;
@@ -246,6 +256,38 @@ static int add_mounts(const struct build_run *r, struct phase_paths *p, struct r
     return 0;
 }
 
+/* Package sources of the host are added to what the environment allows, but not for setup. */
+static int phase_policy(struct build_run *r, const char *const *variables, struct err *err)
+{
+    const struct json *config;
+    char etc[PATH_MAX];
+    arena_fini(&r->arena);
+    arena_init(&r->arena, (size_t)16 << 20);
+    int rc = json_parse(&r->arena, str_z(r->build->config), 0, &config, err);
+    if (rc == 0)
+        rc = net_policy(&r->arena, config, NULL, 0, &r->policy, err);
+    if (rc || r->policy.unrestricted || r->phase == BUILD_SETUP)
+        return rc;
+    r->policy.package_managers = true;
+    path_in(r, "etc", etc);
+    const char **hosts;
+    rc = build_hosts(&r->arena, etc, variables, &hosts, &r->policy.nmcp_hosts, err);
+    if (rc == 0)
+        r->policy.mcp_hosts = hosts; /* rules that may name a port */
+    return rc;
+}
+
+static int open_pair(struct build_run *r, struct err *err)
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, r->pair) < 0)
+        return err_sys(err, errno, "socketpair");
+    /* The build begins when the socket was given, at once or never. */
+    const struct timeval patience = {.tv_sec = 15};
+    if (setsockopt(r->pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0)
+        return err_sys(err, errno, "socketpair");
+    return 0;
+}
+
 static int build_recipe(struct build_run *r, struct err *err)
 {
     const struct host *h = &r->b->s->host;
@@ -263,11 +305,26 @@ static int build_recipe(struct build_run *r, struct err *err)
     layer_view_of(&layer, &view);
     for (; view.variables[n]; n++)
         variables[n] = view.variables[n];
-    build_variables(&a, variables + n, COUNT_OF(variables) - n - 1);
-    static const char *const command[] = {"/bin/bash", "/run/build.sh", NULL};
+    size_t sources = n;
+    n += build_variables(&a, variables + n, COUNT_OF(variables) - n - 1 - NET_VARIABLES * 2);
+    int rc = h->network ? phase_policy(r, variables + sources, err) : 0;
+    if (rc == 0 && h->network)
+        rc = open_pair(r, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; h->network && net_variables[i]; i++)
+        variables[n++] = net_variables[i];
+    variables[n] = NULL;
+    char port[16], fd[16];
+    snprintf(port, sizeof port, "%d", h->network ? NET_PORT : 0);
+    snprintf(fd, sizeof fd, "%d", START_FD_LISTEN);
+    const char *const command[] = {"/run/hand", "--build",       port, fd, "--",
+                                   "/bin/bash", "/run/build.sh", NULL};
     struct recipe_how how = {
         .root = view.root,
-        .host_network = r->phase != BUILD_SETUP,
+        .mounts = {{h->hand, "/run/hand", false}},
+        .nmounts = 1,
+        .host_network = !h->network && r->phase != BUILD_SETUP,
         .launcher = h->hand,
         .etc = p.etc,
         .uid = r->uid,
@@ -288,7 +345,7 @@ static int build_recipe(struct build_run *r, struct err *err)
         how.mounts[how.nmounts] = view.mounts[i];
         how.mounts[how.nmounts++].writable = str_eqz(str_z(view.mounts[i].inside), "/opt/env");
     }
-    int rc = add_mounts(r, &p, &how, err);
+    rc = add_mounts(r, &p, &how, err);
     return rc ? rc : recipe_build(&r->recipe, &how, err);
 }
 
@@ -393,16 +450,61 @@ static void on_look(struct loop_timer *t)
 
 /* ---- from phase to phase ---- */
 
-static void child_closed(struct loop_child *c)
+static void fetch_work(struct loop_work *w)
 {
-    struct build_run *r = CONTAINER_OF(c, struct build_run, child);
+    struct build_run *r = CONTAINER_OF(w, struct build_run, fetch);
+    if (net_receive(r->pair[0], &r->socket, &r->net_err))
+        r->socket = -1;
+}
+
+static void phase_over(struct build_run *r);
+
+static void fetched(struct loop_work *w)
+{
+    struct build_run *r = CONTAINER_OF(w, struct build_run, fetch);
     struct sandboxes *s = r->b->s;
-    r->child_open = false;
+    r->fetching = false;
+    fd_close(TAKE_FD(r->pair[0]));
+    if (r->socket >= 0 && !s->closing && r->child_open) {
+        int rc = net_lend(s, str_z(r->unit), &r->policy, TAKE_FD(r->socket), &r->net_err);
+        r->lent = rc == 0;
+        if (rc)
+            stop(r, r->net_err.msg);
+    }
+    fd_close(TAKE_FD(r->socket));
+    if (!r->child_open)
+        phase_over(r);
+    sandboxes_job_ended(s);
+}
+
+static void fetch_socket(struct build_run *r)
+{
+    r->fetching = true;
+    r->socket = -1;
+    sandboxes_job_began(r->b->s);
+    loop_work(r->b->s->loop, &r->fetch, fetch_work, fetched);
+}
+
+static void phase_over(struct build_run *r)
+{
+    if (r->fetching)
+        return;
+    if (r->lent && !r->b->s->closing)
+        net_unlend(r->b->s, str_z(r->unit));
+    r->lent = false;
     r->phase++;
     if (r->stopped || r->cancelled || r->err.code)
         finish(r);
     else
         next_phase(r);
+}
+
+static void child_closed(struct loop_child *c)
+{
+    struct build_run *r = CONTAINER_OF(c, struct build_run, child);
+    struct sandboxes *s = r->b->s;
+    r->child_open = false;
+    phase_over(r);
     sandboxes_job_ended(s);
 }
 
@@ -438,7 +540,7 @@ static void phase_ready(struct loop_work *w)
         finish(r);
     } else {
         AUTO_FD int filter = host_seccomp(&s->host);
-        int fds[START_FD_INFO] = {-1, r->log, r->log, -1, r->recipe.args, filter};
+        int fds[START_FD_INFO] = {-1, r->log, r->log, r->pair[1], r->recipe.args, filter};
         struct loop_spawn how = {.file = r->recipe.argv[0],
                                  .argv = r->recipe.argv,
                                  .fds = fds,
@@ -447,11 +549,15 @@ static void phase_ready(struct loop_work *w)
         r->ended = false;
         int rc = loop_spawn(s->loop, &r->child, &how, on_exit_of_phase, &r->err);
         recipe_fini(&r->recipe);
+        fd_close(TAKE_FD(r->pair[1]));
         if (rc) {
+            fd_close(TAKE_FD(r->pair[0]));
             finish(r);
         } else {
             r->child_open = true;
             loop_timer_start(&r->timer, BUILD_LOOK_MS, on_look);
+            if (r->pair[0] >= 0)
+                fetch_socket(r);
         }
     }
     sandboxes_job_ended(s);
@@ -474,11 +580,11 @@ static void prepared(struct loop_work *w)
         fd_close(TAKE_FD(r->lock));
         loop_timer_start(&r->timer, BUSY_MS, again);
     } else if (r->err.code || r->found || r->cancelled || r->busy) {
+        r->b->merge = r->merge;
         finish(r);
     } else {
-        log_line(LOG_INFO, "building an environment", "content", r->build->content, NULL);
         r->b->merge = r->merge;
-        r->b->tried = true;
+        log_line(LOG_INFO, "building an environment", "content", r->build->content, NULL);
         build_moved(r->b, r->build, BUILD_BUILDING);
         r->deadline_ms = loop_now_ms(s->loop) + BUILD_MS;
         next_phase(r);
@@ -562,6 +668,9 @@ static void ended(struct loop_work *w)
     read_tail(r);
     fd_close(TAKE_FD(r->lock));
     fd_close(TAKE_FD(r->log));
+    fd_close(TAKE_FD(r->pair[0]));
+    fd_close(TAKE_FD(r->pair[1]));
+    arena_fini(&r->arena);
     if (r->cancelled && r->err.code) {
         ; /* pending or building: the next server begins it again */
     } else if (r->err.code) {
@@ -593,6 +702,8 @@ void build_run_start(struct builds *b, struct build *build)
     r->b = b;
     r->build = build;
     r->lock = r->log = -1;
+    r->pair[0] = r->pair[1] = r->socket = -1;
+    arena_init(&r->arena, 1);
     r->recipe.args = -1;
     snprintf(r->dir, sizeof r->dir, "%s/.build-%.32s", b->dir, build->content);
     struct session_paths p;

@@ -33,7 +33,8 @@ static const char apt_head[] =
     "        -o Dir::Log=/tmp/apt -o quiet::NoProgress=true \"$@\"\n"
     "}\n"
     "say apt: update\n"
-    "apt update || say the lists could not be brought up to date, going on with those of the host\n";
+    "apt update || say the lists could not be brought up to date, going on with those of the "
+    "host\n";
 
 static const char apt_tail[] =
     "shopt -s nullglob\n"
@@ -102,7 +103,7 @@ static const struct {
     {"pip",
      "need python3 python3\npython3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip\n"
      "export PIP_CONFIG_FILE=/etc/pip.conf\n",
-     "python3 -m pip install --no-input --disable-pip-version-check --no-cache-dir "
+     "python3 -m pip install --no-input --disable-pip-version-check --no-cache-dir --retries 2 "
      "--no-warn-script-location --root-user-action=ignore --target /opt/env/pip"},
 };
 

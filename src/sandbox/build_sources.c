@@ -180,6 +180,62 @@ static int copy_others(const char *etc, struct err *err)
     return 0;
 }
 
+enum { HOSTS_MAX = 256 };
+
+static void add_hosts(struct arena *a, struct str text, const char **out, size_t *n)
+{
+    ptrdiff_t at;
+    while ((at = str_find(text, STR("://"))) >= 0 && *n < HOSTS_MAX) {
+        text = str_skip(text, (size_t)at + 3);
+        size_t end = 0;
+        while (end < text.len && !ends_authority(text.ptr[end]) && text.ptr[end] != '\n' &&
+               text.ptr[end] != ';')
+            end++;
+        char *host = end ? arena_strz(a, str_take(text, end)) : NULL;
+        bool known = !host;
+        for (size_t i = 0; i < *n && !known; i++)
+            known = strcmp(out[i], host) == 0;
+        if (!known)
+            out[(*n)++] = host;
+    }
+}
+
+static void add_hosts_of(struct arena *a, const char *etc, const char *name, const char **out,
+                         size_t *n)
+{
+    char path[PATH_MAX];
+    AUTO_BUF struct buf text = BUF_INIT(SOURCE_MAX);
+    snprintf(path, sizeof path, "%s/%s", etc, name);
+    if (fd_read_file(path, &text, NULL) == 0)
+        add_hosts(a, buf_view(&text), out, n);
+}
+
+int build_hosts(struct arena *a, const char *etc, const char *const *variables, const char ***out,
+                size_t *n, struct err *err)
+{
+    static const char *const files[] = {"apt/sources.list", "npmrc", "pip.conf", "gemrc",
+                                        "cargo.toml"};
+    const char **hosts = ARENA_ARRAY(a, const char *, HOSTS_MAX);
+    char dir[PATH_MAX];
+    if (!hosts)
+        return err_set(err, ERR_LIMIT, "too many package sources");
+    *n = 0;
+    for (size_t i = 0; i < COUNT_OF(files); i++)
+        add_hosts_of(a, etc, files[i], hosts, n);
+    snprintf(dir, sizeof dir, "%s/apt/sources.list.d", etc);
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    while (d && (e = readdir(d)))
+        if (e->d_name[0] != '.')
+            add_hosts_of(a, dir, e->d_name, hosts, n);
+    if (d)
+        closedir(d);
+    for (size_t i = 0; variables[i]; i += 2)
+        add_hosts(a, str_z(variables[i + 1]), hosts, n);
+    *out = hosts;
+    return 0;
+}
+
 int build_etc(const char *from, const char *root, const char *etc, struct err *err)
 {
     char a[PATH_MAX], b[PATH_MAX];

@@ -179,7 +179,7 @@ static int ask(const char *path, struct err *err)
 }
 
 /* A descriptor comes with bytes of its own, behind the hello. */
-static int receive(int from, int *ret_fd, struct err *err)
+int net_receive(int from, int *ret_fd, struct err *err)
 {
     int64_t until_us = clock_mono_us() + FETCH_MS * 1000;
     while (clock_mono_us() < until_us) {
@@ -225,7 +225,7 @@ static void fetch_work(struct loop_work *w)
 {
     struct net_fetch *f = CONTAINER_OF(w, struct net_fetch, work);
     AUTO_FD int fd = ask(f->socket, &f->err);
-    if (fd >= 0 && receive(fd, &f->fd, &f->err))
+    if (fd >= 0 && net_receive(fd, &f->fd, &f->err))
         f->fd = -1;
 }
 
@@ -268,6 +268,23 @@ static void fetched(struct loop_work *w)
     }
     mem_free(f);
     sandboxes_job_ended(s);
+}
+
+int net_lend(struct sandboxes *s, struct str name, const struct egress_policy *policy, int fd,
+             struct err *err)
+{
+    int rc = need_proxy(s, err);
+    if (rc) {
+        fd_close(fd);
+        return rc;
+    }
+    return egress_add_socket(s->net.egress, name, policy, fd, err);
+}
+
+void net_unlend(struct sandboxes *s, struct str name)
+{
+    if (s->net.egress)
+        egress_remove(s->net.egress, name);
 }
 
 void net_up(struct box *b)

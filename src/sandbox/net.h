@@ -72,6 +72,13 @@ void net_up(struct box *b);     /* its hand can be asked; harmless when it was *
 void net_down(struct box *b);   /* the sandbox ends */
 void net_orphan(struct box *b); /* the box goes, the sandbox stays */
 
+/* For what is no session: a listening socket (taken) of a sandbox, with a policy of its own. */
+int net_lend(struct sandboxes *s, struct str name, const struct egress_policy *policy, int fd,
+             struct err *err) MUST_USE;
+void net_unlend(struct sandboxes *s, struct str name);
+/* The socket that `from` gives over the connection, waited for. Worker. */
+int net_receive(int from, int *ret_fd, struct err *err) MUST_USE;
+
 void net_call_began(struct box *b, const struct id *id);
 void net_call_ended(struct box *b, const struct id *id);
 /* "egress_denied" and a sentence more in `text` when a connection was refused during the call. */
