@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 const char *fixture_hand;
+bool fixture_unsafe;
 
 static void never(struct loop_timer *t)
 {
@@ -59,6 +60,7 @@ void fixture_open(struct fixture *f, const struct sandbox_limits *limits)
     snprintf(f->data, sizeof f->data, "%s/data", f->dir);
     snprintf(f->run, sizeof f->run, "%s/run", f->dir);
     f->cfg = (struct sandbox_config){.dir = f->data, .run_dir = f->run, .hand = fixture_hand};
+    f->cfg.unsafe = fixture_unsafe;
     if (limits)
         f->cfg.limits = *limits;
     open_module(f);

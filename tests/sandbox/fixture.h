@@ -27,6 +27,7 @@ struct answer {
 };
 
 extern const char *fixture_hand; /* path of the hand */
+extern bool fixture_unsafe;      /* the next fixture_open() asks for no sandbox */
 
 void fixture_open(struct fixture *f, const struct sandbox_limits *limits);
 void fixture_close(struct fixture *f); /* removes the directory */
