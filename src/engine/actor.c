@@ -445,6 +445,10 @@ static bool step(struct actor *a)
     }
     commit_begin(a);
     bool was_fresh = a->fresh;
+    /* Their hand may be running them: only who has asked for them can cancel them, should the inbox
+     * hold an interrupt. */
+    if (was_fresh && a->row.has_sandbox && has_unsent_calls(a))
+        effects_start(a);
     apply_inputs(a);
     struct turn_step *s = &a->commit.step;
     struct mail *op;

@@ -616,6 +616,27 @@ static void a_turn_cut_in_a_tool_call_asks_for_the_result_and_does_not_run_it_ag
     assert_non_null(strstr(r->messages, "the result of the first run"));
 }
 
+/* The hand outlived the crash and may be running it still. */
+static void an_interrupt_that_waited_for_a_new_server_cancels_the_call_of_the_old_one(void **state)
+{
+    struct rig *r = *state;
+    say(r);
+    until(r, has_request);
+    answer_bash(r);
+    until(r, has_run);
+    stop_engine(r);
+    r->runs[0].done = NULL;
+    in_store(r, add_interrupt);
+    start_engine(r);
+    until(r, at_rest);
+    assert_int_equal(r->nruns, 2);
+    assert_false(r->runs[1].first);
+    assert_string_equal(r->runs[1].tool_use_id.z, r->runs[0].tool_use_id.z);
+    assert_int_equal(r->tool_cancels, 1);
+    finish_run(r, "late");
+    assert_int_equal(r->acks, 1);
+}
+
 static void a_message_acknowledged_before_a_crash_is_processed_after_it(void **state)
 {
     struct rig *r = *state;
@@ -1140,6 +1161,7 @@ int main(void)
         T(a_call_is_durable_before_it_is_dispatched_and_acknowledged_after_its_result),
         T(a_turn_cut_in_the_model_call_goes_on_by_itself),
         T(a_turn_cut_in_a_tool_call_asks_for_the_result_and_does_not_run_it_again),
+        T(an_interrupt_that_waited_for_a_new_server_cancels_the_call_of_the_old_one),
         T(a_message_acknowledged_before_a_crash_is_processed_after_it),
         T(a_full_disk_delays_a_commit_and_loses_nothing),
         T(a_session_taken_over_by_another_owner_refuses_the_old_one),
