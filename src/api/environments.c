@@ -6,6 +6,7 @@
 #include "api/handlers.h"
 
 #include "base/clock.h"
+#include "json/decode.h"
 #include "json/writer.h"
 #include "sandbox/layers.h"
 
@@ -182,13 +183,24 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
     return rc ? rc : want_build(tx, c, err);
 }
 
+static int check_image(const struct call *c, const struct environment_patch *patch, struct err *err)
+{
+    struct err why;
+    const struct json *image = json_get(patch->config, "image");
+    struct str path = json_get_str(image, "path");
+    if (!path.len || sandboxes_check_image(c->api->cfg.sandboxes, path, &why) == 0)
+        return 0;
+    return json_fail(err, "/config/image", "path", "%s", why.msg);
+}
+
 void environments_create(struct call *c)
 {
     struct environment_call *s = begin(c);
     struct err err;
     if (!s)
         return;
-    if (environment_patch_decode(c->doc, true, &s->patch, &err)) {
+    if (environment_patch_decode(c->doc, true, &s->patch, &err) ||
+        check_image(c, &s->patch, &err)) {
         call_fail(c, &err);
         return;
     }
@@ -241,7 +253,7 @@ void environments_update(struct call *c)
     struct err err;
     if (!s)
         return;
-    if (environment_patch_decode(c->doc, false, &s->patch, &err))
+    if (environment_patch_decode(c->doc, false, &s->patch, &err) || check_image(c, &s->patch, &err))
         call_fail(c, &err);
     else
         call_write(c, update_step, reply_updated);

@@ -47,6 +47,7 @@ struct config {
     const char *script_dir;  /* or NULL */
     const char *judge_model; /* of the policy `auto`; or NULL */
     struct sandbox_limits limits;
+    const char *images; /* unpacked roots of environments are below it; or NULL */
     int64_t connect_ms, first_byte_ms, silence_ms; /* of model requests; 0: the defaults */
     const char *anthropic_base_url;                /* or NULL */
     const char *anthropic_api_key;                 /* or NULL; never logged */

@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "cli/doctor.h"
 #include "json/json.h"
+#include "json/writer.h"
 
 #include <inttypes.h>
 
@@ -28,10 +29,15 @@ static void put_limits(struct buf *out, const struct config *c)
     buf_printf(
         out,
         "sandbox: {pids: %" PRId64 ", memory_mb: %" PRId64 ", cpus: %" PRId64 ", file_mb: %" PRId64
-        ", disk_mb: %" PRId64 "}\n",
+        ", disk_mb: %" PRId64,
         or_default(l->pids, LIMIT_SANDBOX_PIDS), or_default(l->memory_mb, LIMIT_SANDBOX_MEMORY_MB),
         or_default(l->cpus, LIMIT_SANDBOX_CPUS), or_default(l->file_mb, LIMIT_SANDBOX_FILE_MB),
         or_default(l->disk_mb, LIMIT_SANDBOX_DISK_MB));
+    if (c->images) {
+        buf_z(out, ", images: ");
+        json_quote(out, str_z(c->images));
+    }
+    buf_z(out, "}\n");
     buf_printf(out,
                "model_requests: {connect_ms: %" PRId64 ", first_byte_ms: %" PRId64
                ", silence_ms: %" PRId64 "}\n",

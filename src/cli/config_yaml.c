@@ -48,10 +48,13 @@ static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct
 
 static const struct config_key log_keys[] = {
     OWN("level", read_level), OWN("format", read_format), {0}};
-static const struct config_key sandbox_keys[] = {
-    NUMBER("pids", limits.pids),       NUMBER("memory_mb", limits.memory_mb),
-    NUMBER("cpus", limits.cpus),       NUMBER("file_mb", limits.file_mb),
-    NUMBER("disk_mb", limits.disk_mb), {0}};
+static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
+                                                 NUMBER("memory_mb", limits.memory_mb),
+                                                 NUMBER("cpus", limits.cpus),
+                                                 NUMBER("file_mb", limits.file_mb),
+                                                 NUMBER("disk_mb", limits.disk_mb),
+                                                 TEXT("images", images),
+                                                 {0}};
 static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms),
                                                  NUMBER("first_byte_ms", first_byte_ms),
                                                  NUMBER("silence_ms", silence_ms),

@@ -240,6 +240,7 @@ static int open_sandboxes(struct serve *s, struct err *err)
                                        .allow_addresses = s->config.repository_allow,
                                        .nallow_addresses = s->config.nrepository_allow,
                                        .limits = s->config.limits,
+                                       .images = s->config.images,
                                        .unsafe = s->unsafe,
                                        .egress = &s->egress,
                                        .on_egress = egress_log_add,

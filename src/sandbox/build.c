@@ -214,6 +214,19 @@ enum layer_state builds_layer(struct builds *b, struct str environment, struct b
     return LAYER_WAIT;
 }
 
+/* By name; where links lead is looked at by the build. */
+int sandboxes_check_image(const struct sandboxes *s, struct str path, struct err *err)
+{
+    struct str root = str_z(s->builds->images);
+    if (!root.len)
+        return err_set(err, ERR_INVALID,
+                       "This server has no images; its configuration's sandbox.images names the "
+                       "directory that they are below");
+    if (!str_starts(path, root) || path.len <= root.len + 1 || path.ptr[root.len] != '/')
+        return err_set(err, ERR_INVALID, "Images of this server are below %s", s->builds->images);
+    return 0;
+}
+
 void builds_forget(struct builds *b, const char *content)
 {
     struct build *build = map_get(&b->by_content, str_z(content));

@@ -89,6 +89,8 @@ const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
 const char *sandboxes_tier_name(const struct sandboxes *s);
 /* An environment was saved: what it needs is built if it is not there, also if it failed before. */
 void sandboxes_build(struct sandboxes *s, struct str environment);
+/* INVALID when the operator has no images, or not at that path. */
+int sandboxes_check_image(const struct sandboxes *s, struct str path, struct err *err) MUST_USE;
 /* What stands for the host in layer_content() of sandbox/layers.h. */
 struct str sandboxes_base_id(const struct sandboxes *s);
 void sandboxes_on_probed(struct sandboxes *s, void (*fn)(void *arg), void *arg);
