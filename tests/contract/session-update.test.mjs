@@ -33,7 +33,7 @@ test('defaults are filled in as for an agent', async () => {
     const session = await world.session({ agent: { model: 'script/seen' } });
     const { agent } = await world.client().beta.sessions.update(session.id, { agent: { tools: [{ ...TOOLSET, configs: [{ name: 'bash', enabled: false }] }] } });
     assert.deepEqual(agent.tools, (await world.agent({ tools: [{ ...TOOLSET, configs: [{ name: 'bash', enabled: false }] }] })).tools);
-    assert.equal(await offered(session), 'read,write,edit,glob,grep');
+    assert.equal(await offered(session), 'read,write,edit,glob,grep,web_fetch,web_search');
 });
 
 for (const none of [null, []]) {
