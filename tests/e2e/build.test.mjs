@@ -1,10 +1,11 @@
 // Builds of environments: once for each content, shared by sessions; failures with their text; setup and
 // variables; a server that is killed while it builds. What needs a package source of this host is skipped
 // by name where that source does not answer, or the manager is not installed.
-import { describe, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { eventually } from '../lib/e2e.mjs';
 import { useServer } from '../lib/harness.mjs';
@@ -154,12 +155,50 @@ test('a build that its server died in is begun again', PATIENCE, async () => {
     assert.deepEqual(left, []);
 });
 
-test('pip takes a package of an index on this host', { ...PATIENCE, skip: noPip }, async () => {
-    // A source tree is enough: what counts is that the host's pip configuration reaches the build.
-    const links = path.join('/var/tmp', `ostler-links-${process.pid}`);
-    mkdirSync(links, { recursive: true });
-    writeFileSync(path.join(links, 'empty'), '');
+test('pip gets no further than the host lets it: what no index has is an error with its name', { ...PATIENCE, skip: noPip }, async () => {
     const environment = await over(await cloud({ packages: { pip: ['ostler-has-no-such-package'] } }));
     assert.equal(environment.build.state, 'failed');
     assert.match(environment.build.log_tail, /No matching distribution found for ostler-has-no-such-package/);
+});
+
+test('a manager that is not there is named with its Debian package', { ...PATIENCE, skip: has('gem') ? 'gem is installed here' : false }, async () => {
+    const environment = await over(await cloud({ packages: { gem: ['rake'] } }));
+    assert.equal(environment.build.state, 'failed');
+    assert.match(environment.build.log_tail, /gem is not installed on this host: apt-get install ruby/);
+});
+
+// bash, a few programs and what they are linked with: enough for a root.
+function makeRoot(root) {
+    for (const dir of ['usr/bin', 'usr/lib', 'usr/lib64', 'etc']) mkdirSync(path.join(root, dir), { recursive: true });
+    for (const dir of ['bin', 'lib', 'lib64']) symlinkSync(`usr/${dir}`, path.join(root, dir));
+    for (const name of ['bash', 'cat', 'ls', 'mkdir']) {
+        copyFileSync(`/bin/${name}`, path.join(root, 'usr/bin', name));
+        for (const [library] of run('ldd', `/bin/${name}`).stdout.matchAll(/\/lib\S+/g)) {
+            const to = path.join(root, 'usr', library.replace(/^\/usr/, ''));
+            mkdirSync(path.dirname(to), { recursive: true });
+            copyFileSync(library, to);
+        }
+    }
+    writeFileSync(path.join(root, 'usr/marker'), 'an image of the tests\n');
+}
+
+describe('an image', () => {
+    const images = mkdtempSync(path.join(tmpdir(), 'ostler-images-'));
+    const other = useServer({ config: `sandbox: {images: ${images}}\n` });
+    after(() => rmSync(images, { recursive: true, force: true }));
+
+    test('is the root of its sandboxes instead of the host, with setup on top', PATIENCE, async () => {
+        makeRoot(path.join(images, 'mini'));
+        chmodSync(images, 0o755);
+        const agent = await other.agent({ model: 'script/tool', tools: TOOLSET });
+        const environment = await other.environment({
+            config: { type: 'cloud', image: { type: 'rootfs', path: path.join(images, 'mini') }, setup: ['mkdir -p /opt/env/bin; echo "echo from setup" > /opt/env/bin/hi'] },
+        });
+        const session = await other.client().beta.sessions.create({ agent: agent.id, environment_id: environment.id });
+        const events = await other.turn(session.id, 'run: cat /usr/marker; ls /usr/share 2>/dev/null; bash /opt/env/bin/hi');
+        const result = events.find((e) => e.type === 'agent.tool_result');
+        assert.equal(result.content.map((c) => c.text).join('').trim(), 'an image of the tests\nfrom setup');
+        const elsewhere = { name: 'x', config: { type: 'cloud', image: { type: 'rootfs', path: '/usr/lib' } } };
+        await assert.rejects(other.client().beta.environments.create(elsewhere), (e) => e.status === 400 && /below/.test(e.message));
+    });
 });
