@@ -131,9 +131,9 @@ static int read_packages(struct config_file *f, struct fy_node *key, struct fy_n
 
 const struct config_key config_egress_keys[] = {
     {.name = "allow_addresses", .kind = KEY_OWN, .read = read_addresses},
-    {.name = "hosts", .kind = KEY_OWN, .read = read_hosts, .entries = "*"},
+    {.name = "hosts", .kind = KEY_OWN, .read = read_hosts},
     {.name = "ports", .kind = KEY_OWN, .read = read_ports},
-    {.name = "package_hosts", .kind = KEY_OWN, .read = read_packages, .entries = "*"},
+    {.name = "package_hosts", .kind = KEY_OWN, .read = read_packages},
     {0}};
 
 struct egress_settings config_egress(const struct config *c)

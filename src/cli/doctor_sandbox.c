@@ -165,10 +165,6 @@ static void add_isolation(struct doctor *d, const struct sandbox_tier *t)
     doctor_fact_i64(c, "abi", t->landlock_abi);
     if (!t->landlock)
         doctor_remedy(c, "boot with landlock among lsm=..., kernel 5.13 or later");
-    c = doctor_add(d, "sandbox.network", DOCTOR_OK,
-                   "none: sandboxes have a loopback of their own and no way out; other modes are "
-                   "not built yet");
-    doctor_fact_str(c, "modes", "none");
 }
 
 /* ---- the call ---- */
@@ -182,6 +178,12 @@ static const char script[] =
     "for p in bash git tar rg python3 cc make; do\n"
     "    command -v $p >/dev/null && echo has=$p || echo lacks=$p\n"
     "done\n";
+
+/* A request that is refused before anything is looked up. */
+static const char ask_proxy[] =
+    "timeout 10 bash -c 'exec 3<>/dev/tcp/127.0.0.1/3128; "
+    "printf \"GET http://doctor.invalid/ HTTP/1.1\\r\\nHost: doctor.invalid\\r\\n\\r\\n\" >&3; "
+    "head -c 12 <&3'; true";
 
 static struct str value_of(struct str text, const char *key)
 {
@@ -288,6 +290,23 @@ static void try_calls(struct trial *t)
     add_programs(t->d, buf_view(&said));
 }
 
+static void try_network(struct trial *t)
+{
+    bool answered = bash(t, ask_proxy) >= 0 && !t->is_error &&
+                    str_find(buf_view(&t->text), STR("HTTP/1.1 403")) >= 0;
+    struct doctor_check *c =
+        answered ? doctor_add(t->d, "sandbox.network", DOCTOR_OK,
+                              "limited and unrestricted, both by the egress proxy, which answers")
+                 : doctor_add(t->d, "sandbox.network", DOCTOR_FAIL,
+                              "none: the egress proxy does not answer in a sandbox");
+    doctor_fact_str(c, "modes", answered ? "limited unrestricted" : "none");
+    doctor_fact_bool(c, "answered", answered);
+    if (!answered)
+        doctor_remedy(c,
+                      "look for lines of `ostler egress` above; ostler and the hand beside it must "
+                      "be of one version");
+}
+
 /* ---- cleaning up ---- */
 
 static void look_again(struct loop_timer *timer)
@@ -333,6 +352,7 @@ static void try_sandbox(struct trial *t)
     add_limits(t->d, tier);
     add_isolation(t->d, tier);
     try_calls(t);
+    try_network(t);
     end_sandbox(t);
 }
 
@@ -359,8 +379,9 @@ static void run_trial(struct doctor *d)
     snprintf(t.dir, sizeof t.dir, "%s/sandboxes", d->scratch);
     loop_timer_init(t.loop, &t.deadline);
     loop_timer_init(t.loop, &t.look);
+    const struct egress_settings egress = config_egress(&d->config);
     const struct sandbox_config cfg = {
-        .dir = t.dir, .limits = d->config.limits, .grace_ms = GRACE_MS};
+        .dir = t.dir, .limits = d->config.limits, .grace_ms = GRACE_MS, .egress = &egress};
     if (sandboxes_open(t.loop, &cfg, &t.s, &err)) {
         struct doctor_check *c = doctor_add(d, "sandbox.tier", DOCTOR_FAIL, "%s", err.msg);
         doctor_remedy(c, "%s", no_remedy);

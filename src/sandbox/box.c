@@ -216,8 +216,10 @@ void box_run(struct box *b, const struct tool_call *call,
     c->arg = arg;
     list_push(&b->calls, &c->node);
     b->parked = false;
-    if (sm_state(&b->sm) == BOX_UP)
+    if (sm_state(&b->sm) == BOX_UP) {
         loop_timer_stop(&b->timer); /* it was idle */
+        net_up(b);                  /* if it has none yet */
+    }
     if (call->provision.len && !(b->provision && str_eqz(call->provision, b->provision))) {
         mem_free(b->provision);
         b->provision = mem_dupz(call->provision.ptr, call->provision.len);

@@ -58,7 +58,7 @@ static bool first_refusal(struct box *b, const struct egress_decision *d)
 static void log_refusal(struct box *b, const struct egress_decision *d, const char *call)
 {
     char host[HOST_MAX], port[16], session[ID_MAX];
-    if (!first_refusal(b, d) || !str_copyz(host, sizeof host, d->host) ||
+    if (!b->s->net.on_egress || !first_refusal(b, d) || !str_copyz(host, sizeof host, d->host) ||
         !str_copyz(session, sizeof session, d->session))
         return;
     snprintf(port, sizeof port, "%u", (unsigned)d->port);
@@ -236,10 +236,11 @@ static int add(struct box *b, int fd, struct err *err)
     const struct json *doc = NULL;
     struct egress_policy policy = {.unrestricted = false};
     struct str text = str_z(b->environment);
-    int rc = text.len ? json_parse(&a, text, JSON_ALLOW_DUPLICATES, &doc, err) : 0;
+    /* One that cannot be read allows nothing, and says so to whoever tries. */
+    if (text.len && json_parse(&a, text, JSON_ALLOW_DUPLICATES, &doc, NULL) != 0)
+        doc = NULL;
     const struct json *config = json_get(doc, "config") ? json_get(doc, "config") : doc;
-    if (rc == 0)
-        rc = net_policy(&a, config, NULL, 0, &policy, err);
+    int rc = net_policy(&a, config, NULL, 0, &policy, err);
     if (rc == 0)
         rc = need_proxy(b->s, err);
     if (rc) {
