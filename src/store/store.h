@@ -281,7 +281,7 @@ struct event_filter {
 int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_filter *f,
                   struct arena *a, struct event **out, size_t *n, bool *more,
                   struct err *err) MUST_USE;
-/* The seq of the newest agent.thread_context_compacted; 0: there is none. By an index of its own. */
+/* The seq of the newest agent.thread_context_compacted; 0: there is none. By its own index. */
 int tx_event_last_compaction(struct store_tx *tx, int64_t session_key, int64_t *seq,
                              struct err *err) MUST_USE;
 /* The seq of an event of this session by id; NOT_FOUND. Looks from the newest backwards. */
