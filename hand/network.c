@@ -58,8 +58,8 @@ bool network_send(int to, int fd)
     return buf_ok(&out) && sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)out.len;
 }
 
-/* PORT FD -- PROGRAM ARGUMENTS: gives a listening socket away over FD before anything else runs, and
- * becomes the program, which has no other descriptors. PORT 0: there is no network. */
+/* PORT FD -- PROGRAM ARGUMENTS: gives a listening socket away over FD before anything else runs,
+ * then becomes the program, which has no other descriptors. PORT 0: there is no network. */
 int build_main(int argc, char **argv)
 {
     int64_t port, to;

@@ -18,8 +18,8 @@ enum { SOURCE_MAX = 4 << 20 };
 
 static bool ends_authority(char c)
 {
-    return c == '/' || c == ',' || c == ' ' || c == '\t' || c == '"' || c == '\'' || c == ']' || c == '?' ||
-           c == '#';
+    return c == '/' || c == ',' || c == ' ' || c == '\t' || c == '"' || c == '\'' || c == ']' ||
+           c == '?' || c == '#';
 }
 
 static void clean_line(struct str line, struct buf *out)
