@@ -4,7 +4,8 @@
 import { after, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { eventually } from '../lib/e2e.mjs';
@@ -165,6 +166,56 @@ test('a manager that is not there is named with its Debian package', { ...PATIEN
     const environment = await over(await cloud({ packages: { gem: ['rake'] } }));
     assert.equal(environment.build.state, 'failed');
     assert.match(environment.build.log_tail, /gem is not installed on this host: apt-get install ruby/);
+});
+
+// A wheel with one module and one program, made by the standard library alone.
+const WHEEL = `
+import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w') as z:
+    info = 'tiny_ostler-1.0.dist-info'
+    z.writestr('tiny_ostler.py', 'def main():\\n    print("from the wheel")\\n')
+    z.writestr(info + '/METADATA', 'Metadata-Version: 2.1\\nName: tiny-ostler\\nVersion: 1.0\\n')
+    z.writestr(info + '/WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    z.writestr(info + '/entry_points.txt', '[console_scripts]\\ntiny-ostler = tiny_ostler:main\\n')
+    z.writestr(info + '/RECORD', '')
+`;
+
+describe("pip with the host's own index", { skip: noPip }, () => {
+    const files = mkdtempSync(path.join(tmpdir(), 'ostler-index-'));
+    const wheel = 'tiny_ostler-1.0-py3-none-any.whl';
+    const asked = [];
+    const index = createServer((request, response) => {
+        asked.push({ url: request.url, credentials: request.headers.authorization });
+        const page = `<a href="/${wheel}">${wheel}</a>`;
+        response.writeHead(200, { 'content-type': request.url.endsWith('.whl') ? 'application/zip' : 'text/html' });
+        response.end(request.url.endsWith('.whl') ? readFileSync(path.join(files, wheel)) : page);
+    });
+    const other = useServer({ config: 'egress: {hosts: {index.test: 127.0.0.1}, allow_addresses: [127.0.0.0/8]}\n' }, async (w) => {
+        await new Promise((resolve) => index.listen(0, '127.0.0.1', resolve));
+        mkdirSync(path.join(w.server.dir, '.config/pip'), { recursive: true });
+        const url = `http://somebody:secret@index.test:${index.address().port}/simple`;
+        writeFileSync(path.join(w.server.dir, '.config/pip/pip.conf'), `[global]\nindex-url = ${url}\ntrusted-host = index.test\n`);
+    });
+    after(() => {
+        index.close();
+        rmSync(files, { recursive: true, force: true });
+    });
+
+    test('installs from it under limited networking, without its credentials', PATIENCE, async () => {
+        assert.equal(run('python3', '-c', WHEEL, path.join(files, wheel)).status, 0);
+        const agent = await other.agent({ model: 'script/tool', tools: TOOLSET });
+        const environment = await other.environment({
+            config: { type: 'cloud', packages: { pip: ['tiny-ostler==1.0'] }, networking: { type: 'limited', allow_package_managers: true } },
+        });
+        const session = await other.client().beta.sessions.create({ agent: agent.id, environment_id: environment.id });
+        const events = await other.turn(session.id, 'run: tiny-ostler; python3 -c "import tiny_ostler; tiny_ostler.main()"');
+        const result = events.find((e) => e.type === 'agent.tool_result');
+        assert.equal(result.content.map((c) => c.text).join('').trim(), 'from the wheel\nfrom the wheel');
+        assert.ok(asked.some((r) => r.url.endsWith('.whl')));
+        assert.deepEqual(asked.filter((r) => r.credentials), []);
+        const { build } = await other.client().beta.environments.retrieve(environment.id);
+        assert.doesNotMatch(build.log_tail + other.server.log, /secret/);
+    });
 });
 
 // bash, a few programs and what they are linked with: enough for a root.
