@@ -4,7 +4,7 @@
 import { after, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -154,6 +154,22 @@ test('a build that its server died in is begun again', PATIENCE, async () => {
     assert.equal((await look(environment)).build.state, 'ready');
     const left = readdirSync(path.join(world.server.data, 'environments')).filter((name) => name.startsWith('.build-'));
     assert.deepEqual(left, []);
+});
+
+test('what no environment needs any more is removed; what one needs stays, however old', PATIENCE, async () => {
+    const layers = () => readdirSync(path.join(world.server.data, 'environments')).filter((name) => /^[0-9a-f]{64}$/.test(name));
+    await over(await cloud({ setup: ['true'] }));
+    const before = layers();
+    const goes = await over(await cloud({ setup: ['echo goes > /opt/env/x'] }));
+    const [gone] = layers().filter((name) => !before.includes(name));
+    const stays = await over(await cloud({ setup: ['echo stays > /opt/env/x'] }));
+    const [kept] = layers().filter((name) => !before.includes(name) && name !== gone);
+    await world.client().beta.environments.delete(goes.id);
+    for (const name of [gone, kept]) utimesSync(path.join(world.server.data, 'environments', name), 1, 1);
+    await world.server.restart();
+    await eventually('the sweep', () => !layers().includes(gone));
+    assert.ok(layers().includes(kept));
+    assert.equal((await look(stays)).build.state, 'ready');
 });
 
 test('pip gets no further than the host lets it: what no index has is an error with its name', { ...PATIENCE, skip: noPip }, async () => {
