@@ -12,6 +12,7 @@
 #define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false, false)
 #define OWNER(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false, true)
 #define EXTRA(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true, true) /* ours, at the owner, too */
+#define ALSO(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true, false) /* ours, at any process */
 #define OPEN(m, p, b, k, h) ENTRY(m, p, b, k, h, true, true, false)  /* ours, without credential */
 
 /* clang-format off */
@@ -65,7 +66,7 @@ const struct route route_table[] = {
     EXTRA(GET,    "/v1/sessions/{}/workspace.tar",    NONE,    NONE,   workspace_tar),
     EXTRA(GET,    "/v1/sessions/{}/workspace.patch",  NONE,    NONE,   workspace_patch),
     EXTRA(GET,    "/v1/sessions/{}/outputs.tar",      NONE,    NONE,   outputs_tar),
-    ENTRY(GET,    "/v1/sessions/{}/egress",           NONE,    NONE,   egress_list, false, true, false),
+    ALSO( GET,    "/v1/sessions/{}/egress",           NONE,    NONE,   egress_list),
     OPEN( GET,    "/healthz",                         NONE,    NONE,   health_get),
     OPEN( GET,    "/metrics",                         NONE,    NONE,   metrics_get),
 };
