@@ -39,7 +39,7 @@ struct recipe_how {
     const char *const *command;   /* NULL-terminated */
     const char *chdir;
     int64_t file_mb, cpu_seconds, memory_mb; /* rlimits; 0: none */
-    int64_t shm_mb; /* of /dev/shm; 0: as much as there ever is */
+    int64_t shm_mb;                          /* of /dev/shm; 0: as much as there ever is */
     int args_fd, seccomp_fd, info_fd;        /* numbers in the child; info_fd -1: none */
     bool pid1;                               /* the command is pid 1 itself */
     bool die_with_server;

@@ -40,7 +40,7 @@ struct sandbox_config {
     size_t nallow_addresses;
     const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
-    int64_t grace_ms; /* a hand without a server ends itself after this; 0: default */
+    int64_t grace_ms;   /* a hand without a server ends itself after this; 0: default */
     const char *images; /* unpacked roots must be below it; NULL: there are none */
     bool unsafe;        /* no sandbox at all: for development, and only when somebody says so */
     bool no_cgroups;    /* as if none could be made: for tests of what is done without */
