@@ -214,8 +214,7 @@ static void ask_for_summary(struct turn *t, struct turn_step *s, int64_t fit)
         request_compacted(t, s, STR_NONE);
         return;
     }
-    /* No count is asked for: half the bytes is the rule where nobody counts. */
-    reserve(t, s, &r, -1);
+    reserve(t, s, &r, 0);
 }
 
 void request_compact(struct turn *t, struct turn_step *s)
@@ -301,7 +300,12 @@ void turn_counted(struct turn *t, struct turn_step *s, int64_t tokens)
 {
     if (!t->counting || turn_phase(t) != TURN_TOOLS)
         return;
+    struct request_record r = t->request;
     t->counting = false;
+    if (r.purpose == MODEL_FOR_COMPACTION) {
+        reserve(t, s, &r, tokens > 0 ? tokens : -1);
+        return;
+    }
     /* Messages that came meanwhile wait for the request after this one: the count does not know
      * them. */
     go(t, s, tokens > 0 ? tokens : -1);

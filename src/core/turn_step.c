@@ -375,7 +375,8 @@ static size_t take_blocks(struct turn *t, struct turn_step *s, const struct mode
         }
         if (b->type == MODEL_THINKING) {
             emit_thinking(t, s, promised(t, i, 1), b->raw);
-        } else if (t->ncalls < LIMIT_TOOL_CALLS_PER_RESPONSE) {
+        } else if (r->stop != MODEL_STOP_REFUSAL && /* what was refused is not run */
+                   t->ncalls < LIMIT_TOOL_CALLS_PER_RESPONSE) {
             struct rejection *rej = &rejected[nrejected];
             take_call(t, s, b, judged ? &judged[i] : NULL, &rej->id, &rej->why);
             nrejected += rej->why != NULL;

@@ -245,7 +245,7 @@ static void load_done(struct store_job *job, const struct err *err)
     if (why.code == 0)
         receive_inbox(a);
     /* What another process committed last, its streams here may not have been told: it died. */
-    if (why.code == 0 && l->whole && engine_has_peers(e))
+    if (why.code == 0 && l->whole && engine_has_peers(e) && a->row.last_seq > 0)
         hub_poke(e->hub, id_str(&a->session_id), a->row.last_seq);
     arena_reset(&l->arena);
     a->state = ACTOR_READY;

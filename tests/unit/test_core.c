@@ -311,9 +311,15 @@ static void a_refusal_carries_its_details(void **state)
     struct rig *r = *state;
     say(r, "hello");
     take_inbox(r);
-    struct model_result res = {.stop = MODEL_STOP_REFUSAL, .refusal_category = STR("cyber")};
+    /* A call that comes with it is not run. */
+    struct model_block b = {.type = MODEL_TOOL_USE, .name = STR("bash"), .input = STR("{}")};
+    struct model_result res = {.blocks = &b,
+                               .nblocks = 1,
+                               .stop = MODEL_STOP_REFUSAL,
+                               .refusal_category = STR("cyber")};
     turn_model_done(&r->turn, begin(r), &res, NULL, NULL);
     commit(r);
+    assert_int_equal(r->turn.ncalls, 0);
     assert_non_null(strstr(last_body(r),
                            "\"stop_reason\":{\"type\":\"refusal\"},\"stop_details\":{\"type\":"
                            "\"refusal\",\"category\":\"cyber\",\"explanation\":null}"));

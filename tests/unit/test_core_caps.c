@@ -461,6 +461,28 @@ static void a_long_conversation_that_times_out_twice_is_compacted(void **state)
     assert_true(compacting(r));
 }
 
+static void the_request_for_a_summary_is_counted_too(void **state)
+{
+    struct rig *r = *state;
+    talk(r, 10);
+    r->turn.facts = dear;
+    r->turn.facts.counts_tokens = true;
+    say(r, "the question");
+    take_inbox(r);
+    /* Less than its bytes would cost, more than its tokens do. */
+    r->turn.caps.budget_microusd = r->turn.usage.cost_microusd + 8 * DOLLAR;
+    overflow(r);
+    assert_true(r->turn.counting);
+    struct model_request request;
+    struct err err;
+    assert_int_equal(turn_request(&r->turn, &request, &err), 0);
+    assert_int_equal(request.purpose, MODEL_FOR_COMPACTION);
+    turn_counted(&r->turn, begin(r), 1000);
+    commit(r);
+    assert_true(compacting(r));
+    assert_true(r->turn.request.reserved_microusd <= 8 * DOLLAR);
+}
+
 static void an_interrupt_ends_a_compaction(void **state)
 {
     struct rig *r = *state;
@@ -612,6 +634,7 @@ int main(void)
         T(an_answer_without_words_is_no_summary),
         T(a_context_that_stays_too_large_ends_the_turn_with_its_own_error),
         T(a_long_conversation_that_times_out_twice_is_compacted),
+        T(the_request_for_a_summary_is_counted_too),
         T(an_interrupt_ends_a_compaction),
         T(a_compaction_that_died_with_its_process_is_asked_for_again),
         T(a_request_has_the_same_digest_after_its_log_was_read_again),
