@@ -184,6 +184,23 @@ test('a manager that is not there is named with its Debian package', { ...PATIEN
     assert.match(environment.build.log_tail, /gem is not installed on this host: apt-get install ruby/);
 });
 
+describe('where the kernel merges no directories', { skip: noApt }, () => {
+    // The trial needs a directory of this name.
+    const other = useServer({}, async (w) => {
+        mkdirSync(path.join(w.server.data, 'environments'), { recursive: true });
+        writeFileSync(path.join(w.server.data, 'environments/.try'), '');
+    });
+
+    test('apt packages are beside, on the paths', PATIENCE, async () => {
+        const agent = await other.agent({ model: 'script/tool', tools: TOOLSET });
+        const environment = await other.environment({ config: { type: 'cloud', packages: { apt: ['hello'] }, setup: ['hello'] } });
+        const session = await other.client().beta.sessions.create({ agent: agent.id, environment_id: environment.id });
+        const events = await other.turn(session.id, 'run: hello; command -v hello; ls /usr/bin/hello 2>/dev/null; echo $LD_LIBRARY_PATH');
+        const result = events.find((e) => e.type === 'agent.tool_result');
+        assert.match(result.content.map((c) => c.text).join(''), /^Hello, world!\n\/opt\/env\/apt\/usr\/bin\/hello\n\/opt\/env\/apt\/usr\/lib/);
+    });
+});
+
 // A wheel with one module and one program, made by the standard library alone.
 const WHEEL = `
 import sys, zipfile
