@@ -119,6 +119,8 @@ size_t children_running(const struct hand *h, bool writers);
 /* ---- shell.c: bash ---- */
 
 void shell_init(struct shell *sh);
+/* So that the first command need not wait for one; what fails is tried again then. */
+void shell_prepare(struct hand *h);
 void shell_start_call(struct hand *h, struct call *c);
 void shell_readable(struct hand *h);
 void shell_reported(struct hand *h);

@@ -458,6 +458,8 @@ int hand_serve(const struct hand_config *cfg)
     if (cfg->proxy_port && h->proxy_fd < 0)
         return 1;
     h->alone_since_us = clock_mono_us();
+    if (getpid() == 1)
+        shell_prepare(h);
     loop(h);
     /* As pid 1 our end is everybody's; elsewhere the shell's family must be ended. */
     shell_end(h, NULL, NULL, false);

@@ -103,6 +103,12 @@ static bool shell_start(struct hand *h, char why[128])
     return true;
 }
 
+void shell_prepare(struct hand *h)
+{
+    char why[128];
+    (void)shell_start(h, why);
+}
+
 /* What is left of a shell that is gone, or about to be. */
 static void shell_forget(struct shell *sh)
 {
