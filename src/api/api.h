@@ -28,8 +28,8 @@ struct api_config {
     const int *listen_fd;     /* NULL, or a socket that listens: instead of host and port */
     /* DATA/owners/ID.http, where other processes forward to; NULL: this is the only one */
     const char *forward_path;
-    const char *tmp_dir;  /* where uploads are spooled; NULL: /tmp */
-    const char *data_dir; /* holds blobs/ */
+    const char *tmp_dir;    /* where uploads are spooled; NULL: /tmp */
+    const char *data_dir;   /* holds blobs/ */
     bool repositories_http; /* repositories may have http URLs: for tests and closed networks */
 };
 

@@ -155,7 +155,7 @@ static void start_count(struct actor *a)
 /* ---- tools ---- */
 
 const char *const engine_tool_reasons[ENGINE_TOOL_REASONS] = {
-    "timeout",      "cancelled",           "pids",  "out_of_memory", "disk",
+    "timeout",      "cancelled",           "pids",          "out_of_memory", "disk",
     "sandbox_lost", "sandbox_unavailable", "egress_denied", "other",
 };
 

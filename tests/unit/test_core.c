@@ -313,10 +313,8 @@ static void a_refusal_carries_its_details(void **state)
     take_inbox(r);
     /* A call that comes with it is not run. */
     struct model_block b = {.type = MODEL_TOOL_USE, .name = STR("bash"), .input = STR("{}")};
-    struct model_result res = {.blocks = &b,
-                               .nblocks = 1,
-                               .stop = MODEL_STOP_REFUSAL,
-                               .refusal_category = STR("cyber")};
+    struct model_result res = {
+        .blocks = &b, .nblocks = 1, .stop = MODEL_STOP_REFUSAL, .refusal_category = STR("cyber")};
     turn_model_done(&r->turn, begin(r), &res, NULL, NULL);
     commit(r);
     assert_int_equal(r->turn.ncalls, 0);
