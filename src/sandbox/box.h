@@ -95,6 +95,7 @@ struct box {
     struct watch *watch; /* the sample that is being taken */
     uint64_t disk_used, disk_start, disk_free;
     int64_t disk_due_ms; /* measured again from then on */
+    bool disk_was_full;  /* when the calls began: how full the next look says */
     bool limit_sent;
 };
 

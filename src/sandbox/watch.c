@@ -98,8 +98,10 @@ static void check_disk(struct box *b, const struct watch *m)
         return;
     b->disk_used = m->used;
     b->disk_free = m->free_now;
-    if (b->disk_start > m->used)
+    /* It had grown on after the look that ended the calls before. */
+    if (b->disk_start > m->used || b->disk_was_full)
         b->disk_start = m->used;
+    b->disk_was_full = false;
     int64_t pause_ms = m->took_us / 1000 * DISK_SHARE;
     b->disk_due_ms = loop_now_ms(b->s->loop) + (pause_ms > DISK_MS ? pause_ms : DISK_MS);
     if (!b->busy)
@@ -207,6 +209,7 @@ void watch_update(struct box *b)
      * this call's doing, and what rises from now on is. */
     cgroup_read(&b->s->host.cg, b->unit, &b->seen);
     b->disk_start = b->disk_used;
+    b->disk_was_full = b->disk_used > (uint64_t)b->limits.disk_mb << 20;
     b->last_pong_ms = b->last_ping_ms = loop_now_ms(b->s->loop);
     loop_timer_start(&b->ticker, BOX_TICK_MS, on_tick);
 }
