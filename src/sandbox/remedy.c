@@ -79,6 +79,7 @@ const char *host_remedy(struct str said, const struct host_facts *f)
         const char *sign, *text;
     } known[] = {
         {"bubblewrap is not installed", "; install it (Debian: apt-get install bubblewrap)"},
+        {"cannot execute bwrap", "; install bubblewrap (Debian: apt-get install bubblewrap)"},
         {"mount proc",
          "; the container hides parts of /proc, so the kernel allows no new one in it: start it "
          "with an unmasked /proc (--security-opt systempaths=unconfined, Kubernetes: procMount: "

@@ -176,7 +176,7 @@ describe('a host that lacks something', () => {
         const found = doctor(['--data', path.join(dir, 'bb')], { env: { PATH: `${bin}:${process.env.PATH}` } });
         assert.equal(found.status, 1);
         assert.match(found.check('sandbox.tier').found, /No permissions to create new namespace/);
-        assert.match(found.check('sandbox.tier').remedy, /unprivileged_userns_clone/);
+        assert.match(found.check('sandbox.tier').remedy, /user namespaces/);
     });
 
     test('no hand: exit 1 and where it is looked for', () => {
