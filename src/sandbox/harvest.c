@@ -114,8 +114,19 @@ static bool name_is_taken(const struct harvest *h, struct str name)
     return false;
 }
 
+/* What another path was listed as is its own, also when the walk has not come to it yet: a new
+ * file of that name would take its place. */
+static bool name_is_known(const struct harvest *h, struct str path, struct str name)
+{
+    if (h->seen)
+        json_for_each (v, h->seen)
+            if (str_eq(json_get_str(v, "name"), name) && !str_eq(json_get_str(v, "path"), path))
+                return true;
+    return false;
+}
+
 /* The path in one line: folders and what no file may be called become '_'. */
-static struct str make_name(struct harvest *h, struct str path)
+static struct str make_name(struct harvest *h, struct str path, struct str encoded)
 {
     AUTO_BUF struct buf b = BUF_INIT(PATH_MAX * 4);
     for (size_t i = 0; i < path.len; i++) {
@@ -135,7 +146,9 @@ static struct str make_name(struct harvest *h, struct str path)
         }
     struct str stem = str_utf8_take(str_take(all, all.len - extension.len), 200);
     struct str name = arena_printf(&h->arena, STR_FMT STR_FMT, STR_ARG(stem), STR_ARG(extension));
-    for (int k = 2; name_is_taken(h, name) && k <= LIMIT_OUTPUTS + 1; k++)
+    for (int k = 2;
+         (name_is_taken(h, name) || name_is_known(h, encoded, name)) && k <= 2 * LIMIT_OUTPUTS + 1;
+         k++)
         name = arena_printf(&h->arena, STR_FMT "_%d" STR_FMT, STR_ARG(stem), k, STR_ARG(extension));
     return name;
 }
@@ -199,7 +212,7 @@ static void take_file(struct harvest *h, int at, const char *name, const char *p
         return;
     }
     if (!o.name.len || name_is_taken(h, o.name))
-        o.name = make_name(h, str_z(path));
+        o.name = make_name(h, str_z(path), o.path);
     if (o.changed && !look && !copy_content(h, fd, &o, &h->err))
         return;
     if (h->n == h->cap) {

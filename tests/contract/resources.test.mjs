@@ -147,6 +147,17 @@ describe('outputs', () => {
         await refused(world.client().beta.files.retrieveMetadata(changed.id), 404);
     });
 
+    test('a file whose path makes a name that another has leaves that one alone', async () => {
+        const s = await session([]);
+        await run(s, 'printf old > /mnt/session/outputs/a_b');
+        const [old] = await outputs(s, (files) => files.length === 1);
+        await run(s, 'mkdir /mnt/session/outputs/a; printf new > /mnt/session/outputs/a/b');
+        const files = await outputs(s, (all) => all.length === 2);
+        assert.equal(files.find((f) => f.filename === 'a_b').id, old.id);
+        assert.equal(await content(old), 'old');
+        assert.equal(await content(files.find((f) => f.filename === 'a_b_2')), 'new');
+    });
+
     test('a client may delete one, and it stays away until it changes', async () => {
         const s = await session([]);
         await run(s, 'printf a > /mnt/session/outputs/a; printf b > /mnt/session/outputs/b');

@@ -149,11 +149,11 @@ describe('a repository that cannot be had is told, and the session goes on', () 
 
 test('a repository, a file and a skill in one session', async () => {
     const client = world.client();
-    const skill = await client.beta.skills.create({ files: [await toFile(Buffer.from('---\nname: sums\ndescription: Adds numbers.\n---\nAdd them.\n'), 'sums/SKILL.md'), await toFile(Buffer.from('#!/bin/sh\necho $(($1 + $2))\n'), 'sums/add.sh')] });
+    const skill = await client.beta.skills.create({ files: [await toFile(Buffer.from('---\nname: sums\ndescription: Adds numbers.\n---\nAdd them.\n'), 'sums/SKILL.md'), await toFile(Buffer.from('#!/bin/sh\necho $(($1 + $2))\n'), 'sums/add.sh'), await toFile(Buffer.from('plain\n'), 'sums/größe é.txt')] });
     const file = await client.beta.files.upload({ file: await toFile(Buffer.from('3 4\n'), 'numbers') });
     const s = await session([repository('open'), { type: 'file', file_id: file.id, mount_path: '/numbers' }], { agent: { model: 'script/shell', tools: TOOLSET, skills: [{ type: 'custom', skill_id: skill.id }] } });
-    const { text } = await run(s, 'cat open/README.md; head -n 2 skills/sums/SKILL.md; sh skills/sums/add.sh $(cat /mnt/session/uploads/numbers); touch skills/sums/x skills/y 2>&1 | head -n 2; rm -rf skills 2>/dev/null; ls skills/sums');
-    assert.match(text, /open\n---\nname: sums\n7\n.*Read-only[\s\S]*SKILL\.md/);
+    const { text } = await run(s, 'cat open/README.md; head -n 2 skills/sums/SKILL.md; sh skills/sums/add.sh $(cat /mnt/session/uploads/numbers); cat "skills/sums/größe é.txt"; touch skills/sums/x skills/y 2>&1 | head -n 2; rm -rf skills 2>/dev/null; ls skills/sums');
+    assert.match(text, /open\n---\nname: sums\n7\nplain\n.*Read-only[\s\S]*SKILL\.md/);
 });
 
 test('a session that is deleted takes its clone with it', async () => {
