@@ -81,6 +81,9 @@ static const char fetch_script[] =
     "exec 8>/mirror/ostler.lock\n"
     "flock 8\n"
     "cd /mirror\n"
+    /* Of a fetch that was killed: whoever has the lock above has the mirror for itself. */
+    "find . -name '*.lock' ! -path ./ostler.lock -type f -delete 2>/dev/null\n"
+    "rm -rf objects/pack/tmp_* objects/pack/.tmp-* objects/incoming-* objects/tmp_objdir-*\n"
     "git init -q --bare --template= . || exit 92\n"
     "helper=; [ -z \"$TOKEN_FD\" ] || helper='!f() { [ \"$1\" != get ] || cat "
     "\"/proc/self/fd/'$TOKEN_FD'\"; }; f'\n"

@@ -70,6 +70,22 @@ describe('a repository that can be had', () => {
         assert.ok(packs() - mark <= 3, `${packs() - mark} requests: ${JSON.stringify(asked)}`);
     });
 
+    test('what a fetch that was killed left does not keep the next one from it', async () => {
+        git.add('killed', { 'README.md': 'before\n' });
+        await run(await session([repository('killed')]), 'true');
+        const mirrors = path.join(world.server.data, 'repositories');
+        for (const mirror of readdirSync(mirrors)) {
+            for (const name of ['packed-refs.lock', 'refs/heads/main.lock', 'objects/pack/tmp_pack_abc']) writeFileSync(path.join(mirrors, mirror, name), '');
+        }
+        writeFileSync(path.join(git.dir, 'killed.work', 'README.md'), 'after\n');
+        git.commit('killed', 'later');
+        const { text, errors: none } = await run(await session([repository('killed')]), 'cat killed/README.md');
+        assert.deepEqual(none, []);
+        assert.match(text, /after/);
+        const swept = readdirSync(mirrors).filter((mirror) => !readdirSync(path.join(mirrors, mirror, 'objects/pack')).includes('tmp_pack_abc'));
+        assert.equal(swept.length, 1, 'only the one that was fetched into');
+    });
+
     test('uses a token that is left nowhere', async () => {
         const seen = [];
         git.onRequest = (name) => name === 'closed' && seen.push(...processes(TOKEN));
