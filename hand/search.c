@@ -9,10 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -422,20 +422,37 @@ static pid_t start_rg(const char *rg, const char *pattern, const char *path, con
     _exit(127);
 }
 
-/* Reads to the end or until `out` holds LIMIT_GREP_OUTPUT bytes; true when it was cut. */
-static bool read_hits(int fd, struct buf *out)
+/* One read of what rg wrote; false when there is no more. What does not fit is dropped. */
+static bool read_some(int fd, struct buf *to, size_t max, bool *cut)
 {
     char chunk[65536];
     ssize_t n;
-    while ((n = read(fd, chunk, sizeof chunk)) != 0) {
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
+    do
+        n = read(fd, chunk, sizeof chunk);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return false;
+    size_t room = max - to->len;
+    buf_put(to, chunk, (size_t)n < room ? (size_t)n : room);
+    *cut = (size_t)n > room;
+    return true;
+}
+
+/* Reads hits and complaints to their ends, so that neither keeps rg waiting, or until there are
+ * LIMIT_GREP_OUTPUT bytes of hits; true when those were cut. */
+static bool read_rg(int hits, int errors, struct buf *out, struct buf *said)
+{
+    struct pollfd fds[2] = {{.fd = hits, .events = POLLIN}, {.fd = errors, .events = POLLIN}};
+    while (fds[0].fd >= 0 || fds[1].fd >= 0) {
+        if (poll(fds, 2, -1) < 0 && errno != EINTR)
             return false;
-        size_t room = LIMIT_GREP_OUTPUT - out->len;
-        buf_put(out, chunk, (size_t)n < room ? (size_t)n : room);
-        if ((size_t)n > room)
+        bool cut = false, ignored;
+        if (fds[0].fd >= 0 && fds[0].revents && !read_some(hits, out, LIMIT_GREP_OUTPUT, &cut))
+            fds[0].fd = -1;
+        if (cut)
             return true;
+        if (fds[1].fd >= 0 && fds[1].revents && !read_some(errors, said, GREP_ERROR_MAX, &ignored))
+            fds[1].fd = -1;
     }
     return false;
 }
@@ -445,7 +462,7 @@ static void cut_note(struct buf *out)
     buf_printf(out, "\n[output truncated at %d bytes]", LIMIT_GREP_OUTPUT);
 }
 
-static bool rg_verdict(int status, bool cut, int errors, struct buf *out)
+static bool rg_verdict(int status, bool cut, const struct buf *errors, struct buf *out)
 {
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     if (cut) {
@@ -461,9 +478,7 @@ static bool rg_verdict(int status, bool cut, int errors, struct buf *out)
         buf_z(out, "no matches");
         return true;
     }
-    char text[GREP_ERROR_MAX];
-    ssize_t n = pread(errors, text, sizeof text, 0);
-    struct str said = str_trim(str_n(text, n > 0 ? (size_t)n : 0));
+    struct str said = str_trim(buf_view(errors));
     out->len = 0;
     return said.len ? tool_fail(out, "grep: rg failed: " STR_FMT, STR_ARG(said))
                     : tool_fail(out, "grep: rg failed: exit %d", code);
@@ -471,19 +486,27 @@ static bool rg_verdict(int status, bool cut, int errors, struct buf *out)
 
 static bool grep_rg(const char *rg, const char *pattern, const char *path, struct buf *out)
 {
-    int hits[2];
-    AUTO_FD int errors = memfd_create("rg-errors", MFD_CLOEXEC);
-    if (errors < 0 || pipe2(hits, O_CLOEXEC) < 0)
+    int hits[2], errors[2];
+    AUTO_BUF struct buf said = BUF_INIT(GREP_ERROR_MAX);
+    if (pipe2(hits, O_CLOEXEC) < 0)
         return tool_fail(out, "grep: cannot start rg: errno %d", errno);
-    pid_t pid = start_rg(rg, pattern, path, (int[]){hits[1], errors});
+    if (pipe2(errors, O_CLOEXEC) < 0) {
+        int sys = errno;
+        close(hits[0]);
+        close(hits[1]);
+        return tool_fail(out, "grep: cannot start rg: errno %d", sys);
+    }
+    pid_t pid = start_rg(rg, pattern, path, (int[]){hits[1], errors[1]});
     int sys = errno;
     close(hits[1]);
-    bool cut = pid > 0 && read_hits(hits[0], out);
+    close(errors[1]);
+    bool cut = pid > 0 && read_rg(hits[0], errors[0], out, &said);
     close(hits[0]); /* a writer that was cut off dies of it */
+    close(errors[0]);
     int status = 0;
     if (pid < 0 || waitpid(pid, &status, 0) != pid)
         return tool_fail(out, "grep: cannot start rg: errno %d", sys);
-    return rg_verdict(status, cut, errors, out);
+    return rg_verdict(status, cut, &said, out);
 }
 
 /* ---- grep without ripgrep ---- */
