@@ -1,6 +1,6 @@
 /* Cloning one repository:
  *
- *   prepare (worker) --> fetch --> prepare (worker) --> checkout --> settle (worker) --> done
+ *   look up --> prepare (worker) --> fetch --> prepare (worker) --> checkout --> settle (worker)
  *
  * The server resolves the host's name and checks the address; git is told the answer and has no
  * resolver, so that no other address can come of it. */
@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "egress/address.h"
+#include "io/stream.h"
 #include "sandbox/tree.h"
 #include "store/secret.h"
 
@@ -18,7 +19,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdarg.h>
@@ -184,22 +184,14 @@ static int split_url(struct git_clone *g)
 }
 
 /* The first address that may be asked. */
-static int resolve(struct git_clone *g)
+static int pick_address(struct git_clone *g, const struct sockaddr_storage *addresses, size_t n)
 {
     const struct host *h = &g->s->host;
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    struct addrinfo *all = NULL;
     const char *refused = NULL;
-    int rc = getaddrinfo(g->host, g->port, &hints, &all);
-    if (rc != 0)
-        return fail(g, clone_error, "The host %.200s cannot be resolved: %s.", g->host,
-                    gai_strerror(rc));
-    for (struct addrinfo *a = all; a && !g->resolve[0]; a = a->ai_next) {
-        struct sockaddr_storage sa = {0};
+    for (size_t i = 0; i < n && !g->resolve[0]; i++) {
         struct ip ip;
         char text[IP_TEXT_MAX];
-        memcpy(&sa, a->ai_addr, a->ai_addrlen < sizeof sa ? a->ai_addrlen : sizeof sa);
-        if (!ip_from(&sa, &ip))
+        if (!ip_from(&addresses[i], &ip))
             continue;
         const char *why = ip_refused(&ip, h->allow, h->nallow);
         refused = why ? why : refused;
@@ -208,7 +200,6 @@ static int resolve(struct git_clone *g)
             snprintf(g->resolve, sizeof g->resolve, ip.v6 ? "%s:%s:[%s]" : "%s:%s:%s", g->host,
                      g->port, text);
     }
-    freeaddrinfo(all);
     if (g->resolve[0])
         return 0;
     return fail(
@@ -333,14 +324,10 @@ static int prepare_fetch(struct git_clone *g, struct err *err)
 {
     char parent[PATH_MAX];
     snprintf(parent, sizeof parent, "%s/repositories", g->s->host.data);
-    int rc = g->s->host.unsafe
-                 ? fail(g, clone_error, "Repositories are not cloned without sandboxes.")
-                 : split_url(g);
-    rc = rc ? rc : resolve(g);
-    if (rc)
-        return rc;
+    if (g->err.code) /* of the lookup */
+        return g->err.code;
     find_mirror(g);
-    rc = fd_mkdirs(parent, 0700, err);
+    int rc = fd_mkdirs(parent, 0700, err);
     prune_mirrors(parent);
     if (rc == 0)
         rc = make_dir(g->mirror, mirror_uid(&g->s->host), 0755, err);
@@ -599,6 +586,41 @@ static void prepared(struct loop_work *w)
     loop_timer_start(&g->timer, GIT_TICK_MS, on_tick);
 }
 
+/* ---- the lookup ---- */
+
+static void on_looked_up(void *arg, const struct err *err, const struct sockaddr_storage *addresses,
+                         size_t n)
+{
+    struct git_clone *g = arg;
+    if (err->code)
+        fail(g, clone_error, "The host %.200s cannot be resolved: %s.", g->host,
+             err->code == ERR_NOT_FOUND ? "it has no address" : "the resolver does not answer");
+    else
+        pick_address(g, addresses, n);
+    loop_work(g->s->loop, &g->work, prepare_work, prepared);
+}
+
+/* As a lookup and not as any other work: a name server that does not answer must not take all
+ * workers. */
+static void look_up(struct git_clone *g)
+{
+    struct sockaddr_storage sa;
+    struct ip ip;
+    struct err err = {.code = 0};
+    int rc = g->s->host.unsafe
+                 ? fail(g, clone_error, "Repositories are not cloned without sandboxes.")
+                 : split_url(g);
+    if (rc == 0 && ip_parse(str_z(g->host), &ip)) {
+        (void)ip_to(&ip, 0, &sa);
+        pick_address(g, &sa, 1);
+    } else if (rc == 0) {
+        if (lookup_start(g->s->loop, g->host, on_looked_up, g, &err) == 0)
+            return;
+        fail(g, clone_error, "The host %.200s cannot be resolved: %s.", g->host, err.msg);
+    }
+    loop_work(g->s->loop, &g->work, prepare_work, prepared);
+}
+
 struct git_clone *git_clone_start(struct sandboxes *s, const char *session_id,
                                   const struct git_repository *repository,
                                   void (*done)(void *arg, const struct git_result *result),
@@ -617,7 +639,7 @@ struct git_clone *git_clone_start(struct sandboxes *s, const char *session_id,
     loop_timer_init(s->loop, &g->timer);
     sandboxes_job_began(s);
     log_line(LOG_INFO, "cloning a repository", "session", session_id, "url", repository->url, NULL);
-    loop_work(s->loop, &g->work, prepare_work, prepared);
+    look_up(g);
     return g;
 }
 
