@@ -166,6 +166,27 @@ static int import_made(struct fixture *f, const char *make)
     return import_workspace(f, "sesn_import", fd, &err);
 }
 
+/* What keeps attacks out must let work through. */
+static void every_tool_works(struct fixture *f)
+{
+    static const char *const calls[][3] = {
+        {"write", "{\"file_path\":\"tools/a.txt\",\"content\":\"one needle\\n\"}", "wrote"},
+        {"read", "{\"file_path\":\"tools/a.txt\"}", "needle"},
+        {"grep", "{\"pattern\":\"need[l]e\",\"path\":\"/workspace/tools\"}", "a.txt:1:one needle"},
+        {"edit", "{\"file_path\":\"tools/a.txt\",\"old_string\":\"one\",\"new_string\":\"two\"}",
+         "edited"},
+        {"glob", "{\"pattern\":\"tools/*.txt\"}", "a.txt"},
+        {"bash", "{\"command\":\"cat tools/a.txt\"}", "two needle"},
+    };
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        struct answer a;
+        call_tool(f, &a, "sesn_probe", calls[i][0], calls[i][1]);
+        if (a.is_error || str_find(buf_view(&a.text), str_z(calls[i][2])) < 0)
+            fail_msg("%s said: %s", calls[i][0], a.text.data);
+        answer_fini(&a);
+    }
+}
+
 static void absolute(struct fixture *f)
 {
     assert_int_equal(import_made(f, TAR("f(\"/tmp/ostler-planted\",size=1)")), ERR_INVALID);
@@ -248,6 +269,8 @@ static void holes(struct fixture *f)
 }
 
 static const struct probe rows[] = {
+    {"every_tool_works", "bash, read, write, edit, glob and grep as the agent uses them", NULL,
+     NULL, every_tool_works},
     {"links_hard_to_the_base", "change a file of the base through a hard link",
      "ln /etc/passwd x 2>&1; ln /usr/bin/env x 2>&1; rm -f x", "*Invalid cross-device link", NULL},
     {"links_read_by_the_server", "have the server read a link that leads out", NULL, NULL,
