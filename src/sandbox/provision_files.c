@@ -3,6 +3,7 @@
  * are mounted into. */
 #include "sandbox/provision.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/rand.h"
@@ -24,7 +25,8 @@ enum {
     DIR_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
     DEPTH = 64,
     SKILL_BYTES = 256 << 20,
-    SKILL_FILES = 20000
+    SKILL_FILES = 20000,
+    HALF_SECONDS = 3600,
 };
 static const char uploads_lead[] = "/mnt/session/uploads/";
 
@@ -248,6 +250,17 @@ static int unpack_blob(const struct host *h, struct str blob, const char *to, st
     return rc;
 }
 
+/* Half a skill that a server which was killed has left. */
+static void prune_half(const char *dir, const char *name, const struct stat *st)
+{
+    char path[PATH_MAX];
+    if (str_eqz(str_z(name), ".") || str_eqz(str_z(name), "..") ||
+        clock_unix_us() / 1000000 - st->st_mtim.tv_sec < HALF_SECONDS)
+        return;
+    if (snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path)
+        (void)tree_remove(path, NULL);
+}
+
 /* Any of them may go at any time: sessions have links of their own. */
 static void prune_cache(const char *dir)
 {
@@ -257,8 +270,12 @@ static void prune_cache(const char *dir)
     DIR *d = opendir(dir);
     for (struct dirent *e; d && (e = readdir(d));) {
         struct stat st;
-        if (e->d_name[0] == '.' || fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
+        if (e->d_name[0] == '.') {
+            prune_half(dir, e->d_name, &st);
+            continue;
+        }
         n++;
         if (!oldest[0] || st.st_ctim.tv_sec < age.tv_sec) {
             age = st.st_ctim;

@@ -2,7 +2,7 @@
 // and skills on agents and sessions.
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, utimesSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { DatabaseSync } from 'node:sqlite';
@@ -500,6 +500,18 @@ describe('sessions', () => {
         const seen = await world.turn(session.id, `run: cd /workspace/skills/${name} && head -2 SKILL.md && scripts/run.sh && cat höhe.txt`);
         const result = seen.find((e) => e.type === 'agent.tool_result');
         assert.equal(result.content[0].text.trim(), `---\nname: ${name}\nhi\ngröße`);
+    });
+
+    test('find no half a skill that a killed server left, and no heap of them', async () => {
+        const cache = path.join(world.server.data, 'sandboxes', '.skills');
+        const old = path.join(cache, '.0123456789abcdef'), young = path.join(cache, '.fedcba9876543210');
+        for (const dir of [old, young]) mkdirSync(path.join(dir, 'half'), { recursive: true });
+        utimesSync(old, 1, 1);
+        const name = fresh();
+        const agent = await world.agent({ model: 'script/shell', tools: TOOLS, skills: [pin(await create('1.11.0', FILES(name)))] });
+        const seen = await world.turn((await sessionOf(agent.id)).id, 'run: ls /workspace/skills');
+        assert.equal(seen.find((e) => e.type === 'agent.tool_result').content[0].text.trim(), name);
+        assert.deepEqual([old, young].map((dir) => existsSync(dir)), [false, true], 'what may still be under way stays');
     });
 
     test('can be given other skills, or none', async () => {
