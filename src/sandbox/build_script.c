@@ -85,14 +85,22 @@ static const struct {
     const char *name, *before, *command;
 } managers[] = {
     {"cargo",
-     "need cargo cargo\nneed cc gcc\nexport CARGO_HOME=/tmp/cargo\nmkdir -p $CARGO_HOME\n"
-     "[ ! -e /etc/cargo.toml ] || cp /etc/cargo.toml $CARGO_HOME/config.toml\n",
+     "need cargo cargo\nexport CARGO_HOME=/tmp/cargo\nmkdir -p $CARGO_HOME/link\n"
+     /* rustc links with cc, which Debian's gcc has from a maintainer script: not in a layer. */
+     "if ! command -v cc >/dev/null; then\n"
+     "    need gcc gcc\n"
+     "    ln -s \"$(command -v gcc)\" $CARGO_HOME/link/cc\n"
+     "    PATH=$PATH:$CARGO_HOME/link\n"
+     "fi\n"
+     "[ ! -e /etc/cargo.toml ] || cp /etc/cargo.toml $CARGO_HOME/config.toml\n"
+     /* The git inside cargo leaves the port out of Host, which the egress proxy refuses. */
+     "! command -v git >/dev/null || export CARGO_NET_GIT_FETCH_WITH_CLI=true\n",
      "cargo install --root /opt/env/cargo"},
     {"gem", "need gem ruby\n",
      "gem install --no-document --install-dir /opt/env/gem --bindir /opt/env/gem/bin"},
     {"go",
      "need go golang-go\nexport GOBIN=/opt/env/go/bin GOPATH=/tmp/go GOCACHE=/tmp/go-cache "
-     "GOFLAGS=-modcacherw\n"
+     "GOFLAGS=\"${GOFLAGS:-} -modcacherw\"\n"
      "install_go() { for p; do case $p in *@*) ;; *) p=$p@latest ;; esac; go install \"$p\"; "
      "done; }\n",
      "install_go"},

@@ -22,12 +22,22 @@ static bool ends_authority(char c)
            c == '?' || c == '#';
 }
 
+/* GOPROXY's alternatives: http://one|http://two. A bar in a password ends nothing. */
+static bool begins_alternative(struct str s)
+{
+    size_t i = 1;
+    while (i < s.len && s.ptr[i] >= 'a' && s.ptr[i] <= 'z')
+        i++;
+    return s.ptr[0] == '|' && i > 1 && str_starts(str_skip(s, i), STR("://"));
+}
+
 static void clean_line(struct str line, struct buf *out)
 {
     ptrdiff_t at;
     while ((at = str_find(line, STR("://"))) >= 0) {
         size_t begin = (size_t)at + 3, end = begin, from = begin;
-        while (end < line.len && !ends_authority(line.ptr[end]))
+        while (end < line.len && !ends_authority(line.ptr[end]) &&
+               !begins_alternative(str_skip(line, end)))
             end++;
         for (size_t i = begin; i < end; i++)
             if (line.ptr[i] == '@')
@@ -189,7 +199,7 @@ static void add_hosts(struct arena *a, struct str text, const char **out, size_t
         text = str_skip(text, (size_t)at + 3);
         size_t end = 0;
         while (end < text.len && !ends_authority(text.ptr[end]) && text.ptr[end] != '\n' &&
-               text.ptr[end] != ';')
+               text.ptr[end] != ';' && text.ptr[end] != '|')
             end++;
         char *host = end ? arena_strz(a, str_take(text, end)) : NULL;
         bool known = !host;
