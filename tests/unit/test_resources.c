@@ -1,63 +1,25 @@
 /* What is attached to sessions: rows, the provision, sealed secrets. */
-#include "store_fixture.h"
+#include "store_rig.h"
 
-#include "store/migrate.h"
 #include "store/resources.h"
 #include "store/secret.h"
-#include "store/sqlite/sqlite.h"
-#include "store/tx.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct env {
-    char dir[64], path[96];
-    struct db *db;
-    struct store_tx tx;
-    struct arena a;
-    struct err err;
-    struct id ws;
-    struct session_row session;
-} t;
+static struct session_row session;
 
-#define OK(call) ok((call), #call)
-
-static void ok(int rc, const char *what)
+static int setup_session(void **state)
 {
-    if (rc != 0)
-        fail_msg("%s: %s: %s", what, err_name(rc), t.err.msg);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    memset(&t, 0, sizeof t);
-    fixture_mkdtemp(t.dir);
-    snprintf(t.path, sizeof t.path, "%s/ostler.db", t.dir);
-    arena_init(&t.a, 1 << 22);
-    OK(sqlite_open(t.path, DB_OWNER, false, &t.db, &t.err));
-    OK(migrate_run(t.db, t.path, &t.err));
-    t.tx.db = t.db;
-    OK(t.db->ops->begin(t.db, true, &t.err));
-    OK(tx_workspace_ensure(&t.tx, STR("default"), 1, &t.ws, &t.err));
-    t.session = (struct session_row){.id = id_new("sesn"),
-                                     .workspace_id = t.ws,
-                                     .thread_id = id_new("sthr"),
-                                     .agent_id = id_new("agent"),
-                                     .environment_id = id_new("env"),
-                                     .provision = STR("{\"files\":[]}"),
-                                     .created_us = 1};
-    OK(tx_session_insert(&t.tx, &t.session, &t.err));
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    t.db->ops->rollback(t.db);
-    t.db->ops->close(t.db);
-    arena_fini(&t.a);
-    fixture_rmtree(t.dir);
+    setup(state);
+    session = (struct session_row){.id = id_new("sesn"),
+                                   .workspace_id = t.ws,
+                                   .thread_id = id_new("sthr"),
+                                   .agent_id = id_new("agent"),
+                                   .environment_id = id_new("env"),
+                                   .provision = STR("{\"files\":[]}"),
+                                   .created_us = 1};
+    OK(tx_session_insert(&t.tx, &session, &t.err));
     return 0;
 }
 
@@ -69,7 +31,7 @@ static struct resource_row insert(int64_t created_us, struct str secret)
                                .secret = secret,
                                .created_us = created_us,
                                .updated_us = created_us};
-    OK(tx_resource_insert(&t.tx, t.session.key, &row, &t.err));
+    OK(tx_resource_insert(&t.tx, session.key, &row, &t.err));
     return row;
 }
 
@@ -77,7 +39,7 @@ static void a_resource_is_stored_and_read_back_whole(void **state)
 {
     (void)state;
     struct resource_row row = insert(5, str_n("a\0b", 3)), got;
-    OK(tx_resource_get(&t.tx, t.session.key, id_str(&row.id), &t.a, &got, &t.err));
+    OK(tx_resource_get(&t.tx, session.key, id_str(&row.id), &t.a, &got, &t.err));
     assert_string_equal(got.id.z, row.id.z);
     assert_true(str_eqz(got.kind, "github_repository"));
     assert_true(str_eq(got.body, row.body));
@@ -86,17 +48,17 @@ static void a_resource_is_stored_and_read_back_whole(void **state)
     got.body = STR("{}");
     got.secret = STR_NONE;
     got.updated_us = 9;
-    OK(tx_resource_update(&t.tx, t.session.key, &got, &t.err));
-    OK(tx_resource_get(&t.tx, t.session.key, id_str(&row.id), &t.a, &got, &t.err));
+    OK(tx_resource_update(&t.tx, session.key, &got, &t.err));
+    OK(tx_resource_get(&t.tx, session.key, id_str(&row.id), &t.a, &got, &t.err));
     assert_true(str_eqz(got.body, "{}"));
     assert_false(str_some(got.secret));
     assert_int_equal(got.updated_us, 9);
-    assert_int_equal(tx_resource_get(&t.tx, t.session.key + 1, id_str(&row.id), &t.a, &got, &t.err),
+    assert_int_equal(tx_resource_get(&t.tx, session.key + 1, id_str(&row.id), &t.a, &got, &t.err),
                      ERR_NOT_FOUND);
-    OK(tx_resource_delete(&t.tx, t.session.key, id_str(&row.id), &t.err));
-    assert_int_equal(tx_resource_delete(&t.tx, t.session.key, id_str(&row.id), &t.err),
+    OK(tx_resource_delete(&t.tx, session.key, id_str(&row.id), &t.err));
+    assert_int_equal(tx_resource_delete(&t.tx, session.key, id_str(&row.id), &t.err),
                      ERR_NOT_FOUND);
-    assert_int_equal(tx_resource_update(&t.tx, t.session.key, &row, &t.err), ERR_NOT_FOUND);
+    assert_int_equal(tx_resource_update(&t.tx, session.key, &row, &t.err), ERR_NOT_FOUND);
 }
 
 static void the_list_pages_in_the_order_of_creation(void **state)
@@ -109,7 +71,7 @@ static void the_list_pages_in_the_order_of_creation(void **state)
     for (int i = 0; i < 5; i++)
         made[i] = insert(10 + i / 2, STR_NONE);
     while (more) {
-        OK(tx_resource_list(&t.tx, t.session.key, &page, &t.a, &rows, &n, &more, &t.err));
+        OK(tx_resource_list(&t.tx, session.key, &page, &t.a, &rows, &n, &more, &t.err));
         for (size_t i = 0; i < n; i++)
             assert_string_equal(rows[i].id.z, made[seen++].id.z);
         page.after = page_position(&t.a, rows[n - 1].created_us, &rows[n - 1].id);
@@ -122,16 +84,16 @@ static void the_provision_is_the_sessions_and_goes_with_it(void **state)
     (void)state;
     struct session_row got;
     struct resource_row row = insert(5, STR_NONE);
-    OK(tx_session_get(&t.tx, STR_NONE, id_str(&t.session.id), &t.a, &got, &t.err));
+    OK(tx_session_get(&t.tx, STR_NONE, id_str(&session.id), &t.a, &got, &t.err));
     assert_true(str_eqz(got.provision, "{\"files\":[]}"));
-    OK(tx_session_provision(&t.tx, t.session.key, STR("{}"), 77, &t.err));
-    OK(tx_session_get(&t.tx, STR_NONE, id_str(&t.session.id), &t.a, &got, &t.err));
+    OK(tx_session_provision(&t.tx, session.key, STR("{}"), 77, &t.err));
+    OK(tx_session_get(&t.tx, STR_NONE, id_str(&session.id), &t.a, &got, &t.err));
     assert_true(str_eqz(got.provision, "{}"));
     assert_int_equal(got.updated_us, 77);
-    OK(tx_session_delete(&t.tx, t.session.key, &t.err));
-    assert_int_equal(tx_resource_get(&t.tx, t.session.key, id_str(&row.id), &t.a, &row, &t.err),
+    OK(tx_session_delete(&t.tx, session.key, &t.err));
+    assert_int_equal(tx_resource_get(&t.tx, session.key, id_str(&row.id), &t.a, &row, &t.err),
                      ERR_NOT_FOUND);
-    assert_int_equal(tx_session_provision(&t.tx, t.session.key, STR("{}"), 78, &t.err),
+    assert_int_equal(tx_session_provision(&t.tx, session.key, STR("{}"), 78, &t.err),
                      ERR_NOT_FOUND);
 }
 
@@ -186,7 +148,7 @@ static void a_sealed_secret_that_is_not_the_one_is_refused(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup_session, teardown)
     const struct CMUnitTest tests[] = {
         T(a_resource_is_stored_and_read_back_whole),
         T(the_list_pages_in_the_order_of_creation),

@@ -1,55 +1,9 @@
 /* Lists: keyset paging forwards and backwards, filters, and that the queries use their indexes. */
-#include "store_fixture.h"
-
-#include "store/migrate.h"
-#include "store/sqlite/sqlite.h"
-#include "store/tx.h"
+#include "store_rig.h"
 
 enum { ROWS = 23 };
 
-static struct env {
-    char dir[64], path[96];
-    struct db *db;
-    struct store_tx tx;
-    struct arena a;
-    struct err err;
-    struct id ws;
-    struct session_row sessions[ROWS]; /* in ascending list order */
-} t;
-
-#define WS id_str(&t.ws)
-#define OK(call) ok((call), #call)
-
-static void ok(int rc, const char *what)
-{
-    if (rc != 0)
-        fail_msg("%s: %s: %s", what, err_name(rc), t.err.msg);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    memset(&t, 0, sizeof t);
-    fixture_mkdtemp(t.dir);
-    snprintf(t.path, sizeof t.path, "%s/ostler.db", t.dir);
-    arena_init(&t.a, 16 << 20);
-    OK(sqlite_open(t.path, DB_OWNER, false, &t.db, &t.err));
-    OK(migrate_run(t.db, t.path, &t.err));
-    t.tx.db = t.db;
-    OK(t.db->ops->begin(t.db, true, &t.err));
-    OK(tx_workspace_ensure(&t.tx, STR("default"), 1, &t.ws, &t.err));
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    t.db->ops->rollback(t.db);
-    t.db->ops->close(t.db);
-    arena_fini(&t.a);
-    fixture_rmtree(t.dir);
-    return 0;
-}
+static struct session_row sessions[ROWS]; /* in ascending list order */
 
 /* Three sessions share each creation time, so that the id decides among them. */
 static int setup_sessions(void **state)
@@ -67,7 +21,7 @@ static int setup_sessions(void **state)
                                 .archived_us = i % 5 == 4 ? 9 : 0};
         s.agent_id = id_from(i % 2 ? STR("agent_odd") : STR("agent_even"));
         OK(tx_session_insert(&t.tx, &s, &t.err));
-        t.sessions[i] = s;
+        sessions[i] = s;
         s.id = id_new("sesn");
         s.thread_id = id_new("sthr");
         s.workspace_id = stranger;
@@ -90,13 +44,13 @@ static void list(struct walk *w)
                        &t.err));
 }
 
-/* Indexes into t.sessions that the filter lets through, in list order. */
+/* Indexes into sessions that the filter lets through, in list order. */
 static size_t expected(const struct session_filter *f, bool desc, int out[ROWS])
 {
     size_t n = 0;
     for (int k = 0; k < ROWS; k++) {
         int i = desc ? ROWS - 1 - k : k;
-        const struct session_row *s = &t.sessions[i];
+        const struct session_row *s = &sessions[i];
         if ((!f->include_archived && s->archived_us) ||
             (f->statuses && !(f->statuses >> s->status & 1)) ||
             (str_some(f->agent_id) && !str_eq(f->agent_id, id_str(&s->agent_id))) ||
@@ -115,7 +69,7 @@ static void assert_rows(const struct walk *w, const int *want, size_t n)
 {
     assert_int_equal(w->n, n);
     for (size_t i = 0; i < n; i++)
-        assert_string_equal(w->rows[i].id.z, t.sessions[want[i]].id.z);
+        assert_string_equal(w->rows[i].id.z, sessions[want[i]].id.z);
 }
 
 /* To the end and back again, every page exact and every neighbour told truly. */
@@ -180,8 +134,8 @@ static void rows_added_while_paging_are_neither_repeated_nor_cause_a_skip(void *
     (void)state;
     struct walk w = {.f = {.include_archived = true}, .page = {.limit = 10, .desc = true}};
     list(&w);
-    struct id tenth = w.rows[9].id, eleventh = t.sessions[ROWS - 11].id;
-    struct session_row s = t.sessions[ROWS - 1];
+    struct id tenth = w.rows[9].id, eleventh = sessions[ROWS - 11].id;
+    struct session_row s = sessions[ROWS - 1];
     s.id = id_new("sesn");
     s.thread_id = id_new("sthr");
     OK(tx_session_insert(&t.tx, &s, &t.err));
@@ -198,7 +152,7 @@ static void a_page_goes_on_where_its_row_was_deleted(void **state)
     w.page.after = page_position(&t.a, w.rows[4].created_us, &w.rows[4].id);
     OK(tx_session_delete(&t.tx, w.rows[4].key, &t.err));
     list(&w);
-    assert_string_equal(w.rows[0].id.z, t.sessions[5].id.z);
+    assert_string_equal(w.rows[0].id.z, sessions[5].id.z);
     assert_true(w.prev);
 }
 

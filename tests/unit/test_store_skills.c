@@ -1,54 +1,7 @@
 /* Skills, their versions, and the contents that a session was given. */
-#include "store_fixture.h"
+#include "store_rig.h"
 
 #include "base/limits.h"
-#include "store/migrate.h"
-#include "store/sqlite/sqlite.h"
-#include "store/tx.h"
-
-static struct env {
-    char dir[64], path[96];
-    struct db *db;
-    struct store_tx tx;
-    struct arena a;
-    struct err err;
-    struct id ws, other;
-} t;
-
-#define WS id_str(&t.ws)
-#define OK(call) ok((call), #call)
-
-static void ok(int rc, const char *what)
-{
-    if (rc != 0)
-        fail_msg("%s: %s: %s", what, err_name(rc), t.err.msg);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    memset(&t, 0, sizeof t);
-    fixture_mkdtemp(t.dir);
-    snprintf(t.path, sizeof t.path, "%s/ostler.db", t.dir);
-    arena_init(&t.a, 1 << 22);
-    OK(sqlite_open(t.path, DB_OWNER, false, &t.db, &t.err));
-    OK(migrate_run(t.db, t.path, &t.err));
-    t.tx.db = t.db;
-    OK(t.db->ops->begin(t.db, true, &t.err));
-    OK(tx_workspace_ensure(&t.tx, STR("default"), 1, &t.ws, &t.err));
-    OK(tx_workspace_ensure(&t.tx, STR("other"), 2, &t.other, &t.err));
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    t.db->ops->rollback(t.db);
-    t.db->ops->close(t.db);
-    arena_fini(&t.a);
-    fixture_rmtree(t.dir);
-    return 0;
-}
 
 static struct skill_row a_skill(int64_t now_us)
 {
