@@ -163,6 +163,8 @@ describe('limited networking', () => {
         'a tunnel that is no TLS': `${curl} -f -p http://ok.test:${plain}/`,
         'a tunnel to a port beside the site': `${curl} -fk https://ok.test:${beside}/`,
         'a request to that port': `${curl} -f http://ok.test:${beside}/`,
+        'a second host on a kept connection': `${curl} -f http://ok.test:${plain}/ --next -sS -f http://off.test:${plain}/`,
+        'a request behind the end of a body': `python3 -c 'import socket,sys\ns=socket.create_connection(("127.0.0.1",3128))\ng="GET http://off.test:${plain}/ HTTP/1.1\\r\\nHost: off.test:${plain}\\r\\nConnection: close\\r\\n\\r\\n"\ns.sendall(("POST http://ok.test:${plain}/ HTTP/1.1\\r\\nHost: ok.test:${plain}\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n0\\r\\n\\r\\n"+g).encode())\nb=b""\nfor x in iter(lambda:s.recv(9999),b""): b+=x\nprint(b.decode())\nsys.exit(b.count(b" 403 "))'`,
         'SOCKS': `${curl} --socks5-hostname 127.0.0.1:3128 http://canary.test:${plain}/`,
         'the user information trick': `${curl} -f 'http://ok.test:80@canary.test:${plain}/'`,
         'a name with a dot at its end': `${curl} -f http://canary.test.:${plain}/`,
