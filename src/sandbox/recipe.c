@@ -302,6 +302,11 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
     int64_t shm_mb = how->shm_mb > 0 && how->shm_mb < SHM_MB ? how->shm_mb : SHM_MB;
     snprintf(size, sizeof size, "%" PRId64, shm_mb << 20);
     bind(b, size, "--tmpfs", "/dev/shm");
+    /* Names of keys that the server's user holds. Without device access, so it cannot be opened. */
+    static const char *const keys[] = {"/proc/keys", "/proc/key-users"};
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        if (access(keys[i], F_OK) == 0)
+            bind(b, "--ro-bind", "/dev/null", keys[i]);
     snprintf(etc, sizeof etc, "%s/etc", stage_dir());
     /* Made here with their modes: bubblewrap would make them for its user alone. */
     static const char *const dirs[] = {"/home", "/mnt", "/mnt/session", "/opt"};
