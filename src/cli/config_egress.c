@@ -34,20 +34,13 @@ static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node
     if (!fy_node_is_mapping(value))
         return config_fail(f, key, "must map names to addresses", "", err);
     for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(value, &at));) {
-        const char *name = config_scalar(f, fy_node_pair_key(p));
-        const char *address = config_scalar(f, fy_node_pair_value(p));
-        char canonical[HOST_MAX];
-        struct ip ip;
         if (e->nhosts == CONFIG_EGRESS_MAX)
             return config_fail(f, key, "too many names", "", err);
-        if (!name || !host_canonical(str_z(name), canonical))
-            return config_fail(f, key, "must map host names to addresses; no name is ",
-                               name ? name : "empty", err);
-        if (!address || !ip_parse(str_z(address), &ip))
-            return config_fail(f, key, "must map names to IP addresses; none is given for ", name,
-                               err);
-        e->hosts[e->nhosts++] =
-            (struct egress_host){arena_strz(f->arena, str_z(canonical)), address};
+        int rc =
+            config_host(f, key, p, &e->hosts[e->nhosts].name, &e->hosts[e->nhosts].address, err);
+        if (rc)
+            return rc;
+        e->nhosts++;
     }
     return 0;
 }

@@ -39,6 +39,23 @@ static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_
                           struct err *err);
 static int read_repository_addresses(struct config_file *f, struct fy_node *key,
                                      struct fy_node *value, struct err *err);
+int config_host(struct config_file *f, struct fy_node *key, struct fy_node_pair *p,
+                const char **name, const char **address, struct err *err)
+{
+    const char *said = config_scalar(f, fy_node_pair_key(p));
+    const char *to = config_scalar(f, fy_node_pair_value(p));
+    char canonical[HOST_MAX];
+    struct ip ip;
+    if (!said || !host_canonical(str_z(said), canonical))
+        return config_fail(f, key, "must map host names to addresses; no name is ",
+                           said ? said : "empty", err);
+    if (!to || !ip_parse(str_z(to), &ip))
+        return config_fail(f, key, "must map names to IP addresses; none is given for ", said, err);
+    *name = arena_strz(f->arena, str_z(canonical));
+    *address = to;
+    return 0;
+}
+
 static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,
                       struct err *err);
 static int read_fetch_mb(struct config_file *f, struct fy_node *key, struct fy_node *value,
@@ -314,20 +331,13 @@ static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node
     if (!fy_node_is_mapping(value))
         return config_fail(f, key, "must map names to addresses", "", err);
     for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(value, &at));) {
-        const char *name = config_scalar(f, fy_node_pair_key(p));
-        const char *address = config_scalar(f, fy_node_pair_value(p));
-        char canonical[HOST_MAX];
-        struct ip ip;
         if (c->nweb_hosts == CONFIG_WEB_MAX)
             return config_fail(f, key, "too many names", "", err);
-        if (!name || !host_canonical(str_z(name), canonical))
-            return config_fail(f, key, "must map host names to addresses; no name is ",
-                               name ? name : "empty", err);
-        if (!address || !ip_parse(str_z(address), &ip))
-            return config_fail(f, key, "must map names to IP addresses; none is given for ", name,
-                               err);
-        c->web_hosts[c->nweb_hosts++] =
-            (struct web_host){arena_strz(f->arena, str_z(canonical)), address};
+        struct web_host *h = &c->web_hosts[c->nweb_hosts];
+        int rc = config_host(f, key, p, &h->name, &h->address, err);
+        if (rc)
+            return rc;
+        c->nweb_hosts++;
     }
     return 0;
 }

@@ -46,6 +46,9 @@ int config_fail(const struct config_file *f, struct fy_node *key, const char *ms
                 struct err *err);
 /* A scalar as text of the arena; NULL: it is none, or empty. */
 const char *config_scalar(struct config_file *f, struct fy_node *value);
+/* One NAME: ADDRESS of a map of hosts: the canonical name and an IP address. */
+int config_host(struct config_file *f, struct fy_node *key, struct fy_node_pair *p,
+                const char **name, const char **address, struct err *err);
 
 /* config_egress.c: `egress` */
 extern const struct config_key config_egress_keys[];

@@ -128,7 +128,7 @@ static void put_budget(struct emission *m)
 static struct str session_reason(const struct turn *t, struct turn_step *s, struct str reason)
 {
     const char *cap = caps_reached(&t->caps, &t->usage, false, s->now_us);
-    if (!cap || !str_eqz(reason, "{\"type\":\"end_turn\"}"))
+    if (!cap || !str_eq(reason, REASON_END_TURN))
         return reason;
     return emit_cap_reason(s, cap);
 }

@@ -7,6 +7,10 @@
 
 #include "core/turn.h"
 
+#define REASON_END_TURN STR("{\"type\":\"end_turn\"}")
+#define REASON_RETRIES_EXHAUSTED STR("{\"type\":\"retries_exhausted\"}")
+#define REASON_REFUSAL STR("{\"type\":\"refusal\"}")
+
 void emit_simple(struct turn *t, struct turn_step *s, enum event_type type);
 /* session.thread_status_{running,rescheduled,terminated} */
 void emit_thread_status(struct turn *t, struct turn_step *s, enum event_type type);

@@ -285,8 +285,14 @@ void request_compaction_limit(struct turn *t, struct turn_step *s)
                "The context was compacted several times in a row and is still too large. Send a "
                "message to start a new turn, with less material at once.",
                "exhausted");
+    request_exhausted(t, s);
+}
+
+void request_exhausted(struct turn *t, struct turn_step *s)
+{
     turn_take_messages(t, s);
-    emit_idle(t, s, STR("{\"type\":\"retries_exhausted\"}"), STR_NONE);
+    if (s->err_code == 0)
+        emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
 }
 
 void request_start(struct turn *t, struct turn_step *s)

@@ -17,6 +17,8 @@ void request_compacted(struct turn *t, struct turn_step *s, struct str summary);
 /* Even the request for a summary was too long: once more with half of it. */
 void request_compaction_overflowed(struct turn *t, struct turn_step *s);
 void request_compaction_limit(struct turn *t, struct turn_step *s);
+/* The turn ends after an error; what waits is taken into the log, so that it is not lost. */
+void request_exhausted(struct turn *t, struct turn_step *s);
 
 /* turn_step.c: user and system messages of the inbox become part of the log. */
 void turn_take_messages(struct turn *t, struct turn_step *s);

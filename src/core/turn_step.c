@@ -5,10 +5,6 @@
 
 static const char interrupted[] = "Tool execution was interrupted before completion. Please retry.";
 
-#define REASON_END_TURN STR("{\"type\":\"end_turn\"}")
-#define REASON_RETRIES_EXHAUSTED STR("{\"type\":\"retries_exhausted\"}")
-#define REASON_REFUSAL STR("{\"type\":\"refusal\"}")
-
 static struct turn_input *first_of(const struct turn_step *s, enum event_type type)
 {
     list_for_each (it, s->inbox) {
@@ -87,8 +83,7 @@ static void settle_tools(struct turn *t, struct turn_step *s)
         emit_error(t, s, "tool_use_limit_reached_error",
                    "The turn reached its limit of tool rounds. Send a message to start a new turn.",
                    "exhausted");
-        turn_take_messages(t, s);
-        emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
+        request_exhausted(t, s);
         return;
     }
     request_start(t, s);
@@ -398,13 +393,6 @@ static struct str refusal_details(struct turn_step *s, const struct model_result
     return buf_ok(&b) ? arena_str(s->arena, buf_view(&b)) : STR_NONE;
 }
 
-static void exhausted(struct turn *t, struct turn_step *s)
-{
-    turn_take_messages(t, s);
-    if (s->err_code == 0)
-        emit_idle(t, s, REASON_RETRIES_EXHAUSTED, STR_NONE);
-}
-
 /* The context is full. A smaller one is the way on; where that was tried, the turn ends. */
 static void context_full(struct turn *t, struct turn_step *s, const char *message)
 {
@@ -414,7 +402,7 @@ static void context_full(struct turn *t, struct turn_step *s, const char *messag
         request_compact(t, s);
     } else {
         emit_error(t, s, "model_request_failed_error", message, "exhausted");
-        exhausted(t, s);
+        request_exhausted(t, s);
     }
 }
 
@@ -548,7 +536,7 @@ void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_f
         s->sleep_ms = backoff_ms(s, attempt, f->retry_after_ms);
         return;
     }
-    exhausted(t, s);
+    request_exhausted(t, s);
 }
 
 void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
@@ -586,7 +574,7 @@ void turn_session_updated(struct turn *t, struct turn_step *s, const struct turn
         return;
     if (!t->paused) {
         /* Its last turn came to its end; now it is no more than that. */
-        emit_idle(t, s, STR("{\"type\":\"end_turn\"}"), STR_NONE);
+        emit_idle(t, s, REASON_END_TURN, STR_NONE);
         return;
     }
     run(t, s);
