@@ -1,6 +1,7 @@
 #include "core/record.h"
 
 #include "base/limits.h"
+#include "core/usage.h"
 #include "json/json.h"
 #include "json/writer.h"
 
@@ -47,19 +48,13 @@ static void put_usage(struct jw *w, const char *key, const struct model_usage *u
     jw_obj_end(w);
 }
 
-static bool any(const struct model_usage *u)
-{
-    return u->input_tokens || u->output_tokens || u->cache_read_tokens ||
-           u->cache_write_5m_tokens || u->cache_write_1h_tokens || u->cost_microusd;
-}
-
 struct str end_record_write(struct arena *a, const struct end_record *r)
 {
     AUTO_BUF struct buf b = BUF_INIT(1024);
     struct jw w = jw_to(&b);
     jw_obj(&w);
     put_usage(&w, "usage", &r->usage);
-    if (any(&r->judge))
+    if (usage_tokens(&r->judge) || r->judge.cost_microusd)
         put_usage(&w, "judge", &r->judge);
     put(&w, "held", r->held_microusd);
     jw_obj_end(&w);

@@ -156,12 +156,6 @@ static int fold_request_start(struct turn *t, const struct event *e, struct err 
     return move(t, TURN_MODEL, err);
 }
 
-static int64_t all_tokens(const struct model_usage *u)
-{
-    return u->input_tokens + u->output_tokens + u->cache_read_tokens + u->cache_write_5m_tokens +
-           u->cache_write_1h_tokens;
-}
-
 static int fold_request_end(struct turn *t, const struct event *e, const struct json *body,
                             struct err *err)
 {
@@ -177,8 +171,8 @@ static int fold_request_end(struct turn *t, const struct event *e, const struct 
         t->usage.model_requests++;
         if (t->request.purpose == MODEL_FOR_TURN) {
             t->rounds++;
-            if (all_tokens(&end.usage) > 0)
-                prompt_measured(&t->prompt, all_tokens(&end.usage));
+            if (usage_tokens(&end.usage) > 0)
+                prompt_measured(&t->prompt, usage_tokens(&end.usage));
         }
     }
     return move(t, TURN_TOOLS, err);

@@ -12,6 +12,12 @@ void usage_add(struct session_usage *u, const struct model_usage *m)
     u->cost_microusd += m->cost_microusd;
 }
 
+int64_t usage_tokens(const struct model_usage *m)
+{
+    return m->input_tokens + m->output_tokens + m->cache_read_tokens + m->cache_write_5m_tokens +
+           m->cache_write_1h_tokens;
+}
+
 void usage_run(struct session_usage *u, int64_t now_us)
 {
     if (u->running_since_us == 0)
