@@ -205,6 +205,10 @@ struct sandbox_port {
     void (*ack)(void *self, struct str session_id, struct str tool_use_id);
     /* Ends a running call at once; its `done` still comes (is_error). */
     void (*cancel)(void *self, struct str session_id, struct str tool_use_id);
+    /* The files of the session are as of this event of its log, which is durable: they are kept so
+     * before the next call changes them. `turn_end`: nothing of a turn is under way. May be NULL.
+     */
+    void (*checkpoint)(void *self, struct str session_id, int64_t seq, bool turn_end);
     /* No turn is running: the sandbox may be parked. */
     void (*idle)(void *self, struct str session_id);
     /* The session is archived or deleted: ends the hand; with `wipe` removes its files too. */

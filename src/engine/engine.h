@@ -23,6 +23,10 @@ struct engine_config {
     struct sandbox_port sandbox;
     struct web_port web;    /* all zero: the web tools are not offered */
     struct peer_port peers; /* all zero: this is the only process */
+    /* A session of this self-hosted environment waits for its hands, and the store says so. May be
+     * NULL. */
+    void (*on_work)(void *arg, struct str environment_id);
+    void *on_work_arg;
 };
 
 /* Why a call was not run to its end, by what struct tool_outcome calls the reason. */

@@ -1,5 +1,6 @@
 /* The inbox and the log. */
 #include "store/tx.h"
+#include "store/work.h"
 
 #include "base/limits.h"
 
@@ -142,15 +143,16 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
 #define HEAD                                                                                       \
     "UPDATE session SET last_seq = ?4, inbox = inbox - ?6,"                                        \
     " last_processed_us = CASE WHEN ?5 > last_processed_us THEN ?5 ELSE last_processed_us END,"    \
-    " has_sandbox = CASE ?7 WHEN 1 THEN 1 ELSE has_sandbox END"
+    " has_sandbox = CASE ?7 WHEN 1 THEN 1 ELSE has_sandbox END,"                                   \
+    " checkpoint_due = CASE ?8 WHEN 0 THEN checkpoint_due ELSE ?8 END"
 #define FENCE " WHERE key = ?1 AND epoch = ?2 AND last_seq = ?3"
     static const char head[] = HEAD FENCE;
     static const char status[] =
-        HEAD ", status = ?8, stop_reason = ?9, updated_us = ?10, input_tokens = ?11,"
-             " output_tokens = ?12, cache_read_tokens = ?13, cache_write_5m_tokens = ?14,"
-             " cache_write_1h_tokens = ?15, cost_microusd = ?16, active_us = ?17,"
-             " running_since_us = ?18, model_requests = ?19, turns = ?20, held_microusd = ?21,"
-             " web_searches = ?22" FENCE;
+        HEAD ", status = ?9, stop_reason = ?10, updated_us = ?11, input_tokens = ?12,"
+             " output_tokens = ?13, cache_read_tokens = ?14, cache_write_5m_tokens = ?15,"
+             " cache_write_1h_tokens = ?16, cost_microusd = ?17, active_us = ?18,"
+             " running_since_us = ?19, model_requests = ?20, turns = ?21, held_microusd = ?22,"
+             " web_searches = ?23" FENCE;
     const struct session_usage *u = &ap->usage;
     const struct db_value v[] = {
         db_i64(ap->key),
@@ -160,6 +162,7 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
         db_i64(processed_us),
         db_i64((int64_t)ap->ninbox_done),
         db_i64(ap->set_sandbox),
+        db_i64(ap->checkpoint_due),
         db_i64(ap->status),
         db_text(ap->stop_reason),
         db_i64(ap->updated_us),
@@ -178,7 +181,7 @@ static int move_head(struct store_tx *tx, const struct session_append *ap, int64
     };
 #undef HEAD
 #undef FENCE
-    enum { HEAD_VALUES = 7 };
+    enum { HEAD_VALUES = 8 };
     int64_t changes = 0;
     int rc = db_exec(tx->db, ap->set_status ? status : head, v,
                      ap->set_status ? COUNT_OF(v) : HEAD_VALUES, &changes, err);
@@ -195,6 +198,8 @@ int tx_session_append(struct store_tx *tx, const struct session_append *ap, stru
         rc = add_event(tx, ap->key, &ap->events[i], err);
     for (size_t i = 0; rc == 0 && i < ap->nledger; i++)
         rc = tx_ledger_add(tx, &ap->ledger[i], err);
+    if (rc == 0 && ap->work)
+        rc = tx_work_ensure(tx, ap->key, ap->updated_us, NULL, err);
     return rc ? rc : drop_inbox(tx, ap, err);
 }
 

@@ -169,6 +169,47 @@ static const char *const steps[] = {
     "CREATE INDEX egress_session ON egress(session, number);"
     /* Where the loop reads a log from: the newest compaction of a session (type 15). */
     "CREATE INDEX event_compacted ON event(session, seq) WHERE type = 15;",
+
+    /* 5: the files of sessions over time, and hands that run elsewhere. A checkpoint holds the
+     * files as of an event of the log (`seq`); session_blob.seq is the checkpoint that first needed
+     * that content (0: what the session is made with), so that a branch takes what it needs.
+     * session.checkpoint_due is the event that a checkpoint is still to be taken for.
+     * A work item is a session's turn on the queue of its self-hosted environment: one at a time is
+     * not stopped (state 4); `session` of a health check is null. */
+    "ALTER TABLE session ADD COLUMN checkpoint_due INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE session_config ADD COLUMN forked_from TEXT;"
+    "DROP INDEX session_active;"
+    "CREATE INDEX session_active ON session(status, id)"
+    " WHERE status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0;"
+    "ALTER TABLE session_blob ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE checkpoint ("
+    " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"
+    " seq INTEGER NOT NULL, turn_end INTEGER NOT NULL,"
+    " manifest TEXT NOT NULL REFERENCES blob(name), at_us INTEGER NOT NULL,"
+    " files INTEGER NOT NULL, size_bytes INTEGER NOT NULL, stored_bytes INTEGER NOT NULL);"
+    "CREATE UNIQUE INDEX checkpoint_seq ON checkpoint(session, seq);"
+    "CREATE INDEX checkpoint_manifest ON checkpoint(manifest);"
+    "CREATE TABLE environment_key ("
+    " id TEXT NOT NULL UNIQUE, workspace TEXT NOT NULL REFERENCES workspace(id),"
+    " environment TEXT NOT NULL REFERENCES environment(id) ON DELETE CASCADE,"
+    " name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, created_us INTEGER NOT NULL);"
+    "CREATE INDEX environment_key_list ON environment_key(environment, created_us, id);"
+    "CREATE TABLE work_item ("
+    " key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " workspace TEXT NOT NULL REFERENCES workspace(id),"
+    " environment TEXT NOT NULL REFERENCES environment(id) ON DELETE CASCADE,"
+    " session INTEGER REFERENCES session(key) ON DELETE CASCADE, session_id TEXT NOT NULL,"
+    " state INTEGER NOT NULL, metadata TEXT NOT NULL, token_hash BLOB, worker TEXT,"
+    " offers INTEGER NOT NULL, offered_us INTEGER NOT NULL, ttl_us INTEGER NOT NULL,"
+    " created_us INTEGER NOT NULL, acknowledged_us INTEGER NOT NULL, started_us INTEGER NOT NULL,"
+    " heartbeat_us INTEGER NOT NULL, lease_until_us INTEGER NOT NULL,"
+    " stop_requested_us INTEGER NOT NULL, stopped_us INTEGER NOT NULL);"
+    "CREATE INDEX work_list ON work_item(environment, created_us, id);"
+    "CREATE INDEX work_queue ON work_item(environment, key) WHERE state = 0;"
+    "CREATE INDEX work_lease ON work_item(lease_until_us) WHERE state IN (1, 2, 3);"
+    "CREATE UNIQUE INDEX work_open ON work_item(session) WHERE state <> 4;"
+    "CREATE INDEX work_session ON work_item(session) WHERE session IS NOT NULL;"
+    "CREATE UNIQUE INDEX work_token ON work_item(token_hash) WHERE token_hash IS NOT NULL;",
 };
 
 int64_t migrate_known(void)

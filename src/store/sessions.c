@@ -16,9 +16,11 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
         " status, inbox, epoch, last_seq, last_processed_us, has_sandbox, created_us, updated_us,"
         " archived_us, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens,"
         " cache_write_1h_tokens, cost_microusd, active_us, running_since_us, model_requests,"
-        " stop_reason, turns, held_microusd, budget_microusd, owner, web_searches)"
+        " stop_reason, turns, held_microusd, budget_microusd, owner, web_searches,"
+        " checkpoint_due)"
         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,"
-        " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29) RETURNING key";
+        " ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)"
+        " RETURNING key";
     const struct session_usage *u = &r->usage;
     return db_number(
         tx->db, sql,
@@ -32,7 +34,7 @@ static int insert_head(struct store_tx *tx, const struct session_row *r, int64_t
                 db_i64(u->cache_write_1h_tokens), db_i64(u->cost_microusd), db_i64(u->active_us),
                 db_i64(u->running_since_us), db_i64(u->model_requests), db_text(r->stop_reason),
                 db_i64(u->turns), db_i64(u->held_microusd), db_i64(r->budget_microusd),
-                db_text(id_str(&r->owner)), db_i64(u->web_searches)),
+                db_text(id_str(&r->owner)), db_i64(u->web_searches), db_i64(r->checkpoint_due)),
         0, key, err);
 }
 
@@ -45,7 +47,7 @@ int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *
 {
     static const char config[] =
         "INSERT INTO session_config(session, title, metadata, agent, environment, limits,"
-        " provision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        " provision, forked_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     static const char thread[] = "INSERT INTO thread(id, session, parent, status, created_us)"
                                  " VALUES (?1, ?2, NULL, ?3, ?4)";
     int64_t key = 0;
@@ -61,7 +63,7 @@ int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *
                          db_text(or_else(row->metadata, STR("{}"))),
                          db_text(or_else(row->agent, STR("{}"))),
                          db_text(or_else(row->environment, STR("{}"))), db_text(row->limits),
-                         db_text(row->provision)),
+                         db_text(row->provision), db_text(row->forked_from)),
                  NULL, err);
     if (rc == 0)
         rc = db_exec(tx->db, thread,
@@ -134,7 +136,7 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     " s.active_us, s.running_since_us, s.model_requests, s.last_seq, s.last_processed_us,"         \
     " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent,"               \
     " c.environment, s.turns, s.held_microusd, s.budget_microusd, s.owner, c.limits,"              \
-    " c.provision, s.web_searches"
+    " c.provision, s.web_searches, s.checkpoint_due, c.forked_from"
 
 static struct str copy(struct arena *a, const struct db_rows *r, int col)
 {
@@ -192,6 +194,8 @@ static int read_session(const struct db_rows *r, struct arena *a, struct session
     out->limits = copy(a, r, 34);
     out->provision = copy(a, r, 35);
     out->usage.web_searches = db_col_i64(r, 36);
+    out->checkpoint_due = db_col_i64(r, 37);
+    out->forked_from = copy(a, r, 38);
     return tx_arena_ok(a, err);
 }
 
@@ -309,7 +313,8 @@ int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, siz
                       struct err *err)
 {
     /* The condition is word for word that of the partial index: only then is it used. */
-    static const char sql[] = "SELECT id FROM session WHERE status IN (1, 2) OR inbox > 0";
+    static const char sql[] = "SELECT id FROM session"
+                              " WHERE status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0";
     AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct id)};
     AUTO_ROWS struct db_rows rows = {0};
     bool row = false;
@@ -327,7 +332,8 @@ int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err)
     static const char all[] = "SELECT count(*) FROM session";
     static const char terminated[] = "SELECT count(*) FROM session WHERE status = 3";
     static const char active[] =
-        "SELECT count(*) FROM session WHERE (status IN (1, 2) OR inbox > 0) AND status = ?1";
+        "SELECT count(*) FROM session"
+        " WHERE (status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0) AND status = ?1";
     int64_t c[4] = {0}, total = 0;
     int rc = db_number(tx->db, all, NULL, 0, 0, &total, err);
     if (rc == 0)

@@ -175,6 +175,9 @@ struct session_row {
     struct id owner;  /* the server process that took it last; empty: none did */
     bool has_sandbox; /* a sandbox was provisioned for it */
     bool inbox;       /* accepted events wait to be processed */
+    /* The event that a checkpoint of its files is still to be taken for; 0: none. */
+    int64_t checkpoint_due;
+    struct str forked_from; /* JSON object as served (extension), or absent */
 };
 
 /* Also inserts the primary thread. `row->key` is set. */
@@ -254,7 +257,9 @@ struct session_append {
     struct str stop_reason; /* JSON or absent */
     struct session_usage usage;
     int64_t updated_us;
-    bool set_sandbox; /* has_sandbox := true */
+    bool set_sandbox;       /* has_sandbox := true */
+    int64_t checkpoint_due; /* the row's, from now on; 0: leave it */
+    bool work; /* the session waits for its self-hosted hands: it has work (store/work.h) */
     const struct ledger_row *ledger;
     size_t nledger;
 };

@@ -374,7 +374,12 @@ static inline void start_engine(struct rig *r)
                   .cancel = fake_cancel,
                   .facts = fake_facts,
                   .count = fake_count},
-        .sandbox = {r, fake_run, fake_ack, fake_tool_cancel, fake_idle, fake_destroy},
+        .sandbox = {.self = r,
+                    .run = fake_run,
+                    .ack = fake_ack,
+                    .cancel = fake_tool_cancel,
+                    .idle = fake_idle,
+                    .destroy = fake_destroy},
     };
     if (r->has_web)
         cfg.web = (struct web_port){r, fake_web_run, fake_web_cancel, fake_same_url};

@@ -331,7 +331,12 @@ static void start_engine(struct rig *r)
         .clock = {r, real_time, fake_timer, fake_timer_cancel},
         .rand = {r, real_fill},
         .model = {.self = r, .start = fake_start, .cancel = fake_cancel},
-        .sandbox = {r, fake_run, fake_ack, fake_ack, fake_idle, fake_destroy},
+        .sandbox = {.self = r,
+                    .run = fake_run,
+                    .ack = fake_ack,
+                    .cancel = fake_ack,
+                    .idle = fake_idle,
+                    .destroy = fake_destroy},
         .peers = {r, id_from(STR(ME)), fake_others, fake_alive, fake_tell},
     };
     r->engine = engine_new(&cfg);

@@ -65,6 +65,11 @@ static void a_database_from_before_files_is_migrated(void **state)
 {
     (void)state;
     static const char old[] =
+        "DROP TABLE checkpoint; DROP TABLE work_item; DROP TABLE environment_key;"
+        "DROP INDEX session_active; ALTER TABLE session DROP COLUMN checkpoint_due;"
+        "CREATE INDEX session_active ON session(status, id)"
+        " WHERE status IN (1, 2) OR inbox > 0;"
+        "ALTER TABLE session_config DROP COLUMN forked_from;"
         "DROP TABLE skill_version; DROP TABLE skill; DROP TABLE session_resource;"
         "DROP TABLE environment_build; DROP TABLE egress;"
         "DROP INDEX event_compacted;"

@@ -313,12 +313,13 @@ static void start_and_lists_use_their_indexes_without_sorting(void **state)
     static const struct {
         const char *sql, *index;
     } cases[] = {
-        {"EXPLAIN QUERY PLAN SELECT id FROM session WHERE status IN (1, 2) OR inbox > 0",
+        {"EXPLAIN QUERY PLAN SELECT id FROM session"
+         " WHERE status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0",
          "INDEX session_active"},
         {"EXPLAIN QUERY PLAN SELECT count(*) FROM session WHERE status = 3",
          "INDEX session_terminated"},
         {"EXPLAIN QUERY PLAN SELECT count(*) FROM session"
-         " WHERE (status IN (1, 2) OR inbox > 0) AND status = 1",
+         " WHERE (status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0) AND status = 1",
          "INDEX session_active"},
         {"EXPLAIN QUERY PLAN SELECT s.id FROM session s JOIN session_config c ON c.session = s.key"
          " WHERE s.workspace = 'w' AND (s.created_us, s.id) >= (1, 'a') AND"
