@@ -291,5 +291,6 @@ void hands_forget_node(struct node *n)
 
 struct sandbox_port sandbox_of(struct node *n)
 {
-    return (struct sandbox_port){n, run, ack, cancel, idle, destroy};
+    return (struct sandbox_port){
+        .self = n, .run = run, .ack = ack, .cancel = cancel, .idle = idle, .destroy = destroy};
 }
