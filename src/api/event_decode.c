@@ -252,16 +252,21 @@ static const struct json_field confirmation_fields[] = {
     JSON_FIELD_ANY(struct event_in, thread, "session_thread_id", .type = JSON_STRING,
                    .nullable = true),
     JSON_FIELD_END};
-static const struct json_field custom_result_fields[] = {
-    JSON_FIELD_ANY(struct event_in, type, "type"),
-    JSON_FIELD_STR(struct event_in, tool_use_id, "custom_tool_use_id", .required = true, .min = 1,
-                   .max = 64),
-    JSON_FIELD_ANY(struct event_in, content, "content", .type = JSON_ARRAY, .nullable = true,
-                   .min = 0, .max = LIMIT_CONTENT_BLOCKS),
-    JSON_FIELD_ANY(struct event_in, is_error, "is_error", .type = JSON_BOOL, .nullable = true),
-    JSON_FIELD_ANY(struct event_in, thread, "session_thread_id", .type = JSON_STRING,
-                   .nullable = true),
-    JSON_FIELD_END};
+#define RESULT_FIELDS(of)                                                                          \
+    {                                                                                              \
+        JSON_FIELD_ANY(struct event_in, type, "type"),                                             \
+            JSON_FIELD_STR(struct event_in, tool_use_id, of, .required = true, .min = 1,           \
+                           .max = 64),                                                             \
+            JSON_FIELD_ANY(struct event_in, content, "content", .type = JSON_ARRAY,                \
+                           .nullable = true, .min = 0, .max = LIMIT_CONTENT_BLOCKS),               \
+            JSON_FIELD_ANY(struct event_in, is_error, "is_error", .type = JSON_BOOL,               \
+                           .nullable = true),                                                      \
+            JSON_FIELD_ANY(struct event_in, thread, "session_thread_id", .type = JSON_STRING,      \
+                           .nullable = true),                                                      \
+            JSON_FIELD_END                                                                         \
+    }
+static const struct json_field custom_result_fields[] = RESULT_FIELDS("custom_tool_use_id");
+static const struct json_field tool_result_fields[] = RESULT_FIELDS("tool_use_id");
 
 static const struct json_field message_fields[] = {
     JSON_FIELD_ANY(struct event_in, type, "type"),
@@ -364,19 +369,20 @@ static int decode_confirmation(struct arena *a, const struct json *v, const char
     return finish(a, &b, &w, out, err);
 }
 
-static int decode_custom_result(struct arena *a, const struct json *v, const char *at,
-                                struct sent_event *out, struct err *err)
+static int decode_result(struct arena *a, const struct json *v, const char *at,
+                         enum event_type type, const struct json_field *fields, const char *key,
+                         struct sent_event *out, struct err *err)
 {
     struct event_in in;
-    int rc = json_decode(v, custom_result_fields, &in, sizeof in, at, err);
+    int rc = json_decode(v, fields, &in, sizeof in, at, err);
     if (!rc && json_is(in.content, JSON_ARRAY))
         rc = check_content(in.content, true, at, out, err);
     if (rc)
         return rc;
     struct buf b = BUF_INIT(LIMIT_HTTP_BODY + 1024);
     struct jw w = jw_to(&b);
-    begin(&w, out, EVENT_USER_CUSTOM_TOOL_RESULT);
-    jw_kstr(&w, "custom_tool_use_id", in.tool_use_id);
+    begin(&w, out, type);
+    jw_kstr(&w, key, in.tool_use_id);
     jw_key(&w, "content");
     compact_value(&w, json_is(in.content, JSON_ARRAY) ? in.content->raw : STR("[]"));
     if (json_is(in.is_error, JSON_BOOL))
@@ -387,25 +393,33 @@ static int decode_custom_result(struct arena *a, const struct json *v, const cha
     return finish(a, &b, &w, out, err);
 }
 
+static int decode_custom_result(struct arena *a, const struct json *v, const char *at,
+                                struct sent_event *out, struct err *err)
+{
+    return decode_result(a, v, at, EVENT_USER_CUSTOM_TOOL_RESULT, custom_result_fields,
+                         "custom_tool_use_id", out, err);
+}
+
+static int decode_tool_result(struct arena *a, const struct json *v, const char *at,
+                              struct sent_event *out, struct err *err)
+{
+    return decode_result(a, v, at, EVENT_USER_TOOL_RESULT, tool_result_fields, "tool_use_id", out,
+                         err);
+}
+
 static int refuse_type(const struct json *v, bool initial, const char *at, struct err *err)
 {
     struct str name = json_get_str(v, "type");
     enum event_type type = event_type_of(name);
     const char *sent = initial ? "'user.message'"
                                : "'user.message', 'user.interrupt', 'user.tool_confirmation', "
-                                 "'user.custom_tool_result' or 'system.message'";
+                                 "'user.tool_result', 'user.custom_tool_result' or "
+                                 "'system.message'";
     if (!json_get(v, "type"))
         return json_fail(err, at, "type", "Field required");
-    switch ((int)type) {
-    case EVENT_USER_TOOL_RESULT:
-        if (initial)
-            break;
-        /* fall through */
-    case EVENT_USER_DEFINE_OUTCOME:
+    if (type == EVENT_USER_DEFINE_OUTCOME)
         return json_fail(err, at, "type", "'%s' is not supported by this version; send %s",
                          event_name(type), sent);
-    default: break;
-    }
     return json_fail(err, at, "type", "Input should be %s", sent);
 }
 
@@ -419,6 +433,7 @@ static const struct {
     {EVENT_USER_MESSAGE, decode_message, true},
     {EVENT_USER_INTERRUPT, decode_interrupt, false},
     {EVENT_USER_TOOL_CONFIRMATION, decode_confirmation, false},
+    {EVENT_USER_TOOL_RESULT, decode_tool_result, false},
     {EVENT_USER_CUSTOM_TOOL_RESULT, decode_custom_result, false},
     {EVENT_SYSTEM_MESSAGE, decode_system, false},
 };
@@ -446,6 +461,7 @@ static int check_place(const struct sent_event *events, size_t n, size_t i, cons
                          "A system.message is the last event of its request, and the only one of "
                          "its type");
     if (i > 0 && events[i - 1].event.type != EVENT_USER_MESSAGE &&
+        events[i - 1].event.type != EVENT_USER_TOOL_RESULT &&
         events[i - 1].event.type != EVENT_USER_CUSTOM_TOOL_RESULT)
         return json_fail(err, where, NULL,
                          "A system.message directly follows the user.message or the tool result "

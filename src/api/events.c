@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "core/agent.h"
 #include "json/decode.h"
 
 #include <stdio.h>
@@ -49,6 +50,11 @@ static int check_threads(const struct send_call *s, struct err *err)
     return 0;
 }
 
+static bool is_result(enum event_type type)
+{
+    return type == EVENT_USER_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT;
+}
+
 static bool has_system(const struct send_call *s)
 {
     return s->events[s->n - 1].event.type == EVENT_SYSTEM_MESSAGE;
@@ -68,7 +74,7 @@ static int check_system(const struct send_call *s, struct arena *a, struct err *
     struct str why = json_get_str(reason, "type");
     bool idle = session_status_shown(&s->row) == SESSION_IDLE;
     if (idle && str_eqz(why, "requires_action")) {
-        if (s->n > 1 && s->events[s->n - 2].event.type == EVENT_USER_CUSTOM_TOOL_RESULT)
+        if (s->n > 1 && is_result(s->events[s->n - 2].event.type))
             return 0;
         return json_fail(err, where, NULL,
                          "While the session waits for answers (requires_action) a system.message "
@@ -100,6 +106,19 @@ static int find_use(struct store_tx *tx, const struct send_call *s, struct arena
     return rc || n == 1 ? rc : err_set(err, ERR_NOT_FOUND, "no event");
 }
 
+/* Results of the tools that a sandbox runs come from clients only where there is none here. */
+static int check_hands(const struct send_call *s, struct arena *a, const char *where,
+                       struct err *err)
+{
+    struct agent hands;
+    int rc = agent_place(a, s->row.environment, &hands, err);
+    if (rc == 0 && !hands.self_hosted)
+        rc = json_fail(err, where, "type",
+                       "'user.tool_result' answers the tools of a self-hosted environment; this "
+                       "session's tools run on the server");
+    return rc;
+}
+
 /* An answer must belong to a call of this session, a confirmation to one that asks. That the call
  * may be answered already is no error: clients repeat their answers, and the loop ignores late
  * ones. */
@@ -108,21 +127,23 @@ static int check_answer(struct store_tx *tx, const struct send_call *s, size_t i
     const struct sent_event *e = &s->events[i];
     if (!str_some(e->answers))
         return 0;
-    bool confirms = e->event.type == EVENT_USER_TOOL_CONFIRMATION;
-    const char *field = confirms ? "tool_use_id" : "custom_tool_use_id";
+    bool custom = e->event.type == EVENT_USER_CUSTOM_TOOL_RESULT;
+    const char *field = custom ? "custom_tool_use_id" : "tool_use_id";
     char where[ERR_AT_MAX];
     json_pointer_index(where, "/events", i);
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
     struct event use = {0};
-    int rc = find_use(tx, s, &a, e->answers, &use, err);
+    int rc = e->event.type == EVENT_USER_TOOL_RESULT ? check_hands(s, &a, where, err) : 0;
+    if (!rc)
+        rc = find_use(tx, s, &a, e->answers, &use, err);
     if (rc == ERR_NOT_FOUND ||
-        (!rc && use.type != (confirms ? EVENT_AGENT_TOOL_USE : EVENT_AGENT_CUSTOM_TOOL_USE)))
+        (!rc && use.type != (custom ? EVENT_AGENT_CUSTOM_TOOL_USE : EVENT_AGENT_TOOL_USE)))
         return json_fail(err, where, field, "No %s '" STR_FMT "' in this session",
-                         confirms ? "agent.tool_use" : "agent.custom_tool_use",
+                         custom ? "agent.custom_tool_use" : "agent.tool_use",
                          STR_ARG(str_utf8_take(e->answers, 64)));
     const struct json *body;
-    if (rc || !confirms)
+    if (rc || e->event.type != EVENT_USER_TOOL_CONFIRMATION)
         return rc;
     rc = json_parse(&a, use.body, JSON_ALLOW_DUPLICATES, &body, err);
     if (!rc && !str_eqz(json_get_str(body, "evaluated_permission"), "ask"))
@@ -171,8 +192,7 @@ static void write_event(const struct sent_event *e, int64_t received_us, struct 
 {
     static const char mark[] = "\"processed_at\":null";
     struct str body = e->event.body;
-    ptrdiff_t at =
-        e->event.type == EVENT_USER_CUSTOM_TOOL_RESULT ? str_find(body, str_z(mark)) : -1;
+    ptrdiff_t at = is_result(e->event.type) ? str_find(body, str_z(mark)) : -1;
     if (at < 0) {
         buf_str(out, body);
         return;

@@ -42,6 +42,9 @@ struct agent {
     const struct json *custom[LIMIT_TOOLS]; /* custom tool definitions */
     size_t ncustom;
     const struct json *skills; /* of the session's provision; NULL: none */
+    /* Its environment is self-hosted: what runs in a sandbox elsewhere is run by a client, who
+     * answers with user.tool_result. */
+    bool self_hosted;
 };
 
 const char *tool_name(enum tool_id t);
@@ -59,6 +62,9 @@ const struct json *agent_custom_tool(const struct agent *ag, struct str name); /
  * to the model. PARSE when it is no JSON. */
 int agent_provide(struct arena *a, struct str provision, struct agent *ag,
                   struct err *err) MUST_USE;
+/* The session's environment (its config as JSON): who runs the sandboxed tools. */
+int agent_place(struct arena *a, struct str environment, struct agent *ag,
+                struct err *err) MUST_USE;
 bool agent_has_skills(const struct agent *ag); /* and can read them */
 /* Their names, paths and descriptions, as text of the system prompt. */
 void agent_write_skills(const struct agent *ag, struct buf *out);

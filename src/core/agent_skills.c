@@ -25,6 +25,18 @@ int agent_provide(struct arena *a, struct str provision, struct agent *ag, struc
     return 0;
 }
 
+int agent_place(struct arena *a, struct str environment, struct agent *ag, struct err *err)
+{
+    const struct json *config;
+    ag->self_hosted = false;
+    if (!str_some(environment))
+        return 0;
+    int rc = json_parse(a, environment, 0, &config, err);
+    if (rc == 0)
+        ag->self_hosted = str_eqz(json_get_str(config, "type"), "self_hosted");
+    return rc;
+}
+
 /* On one line, so that no description passes for another entry of the list. */
 static void put_line(struct buf *out, struct str s)
 {
@@ -58,7 +70,8 @@ void agent_write_skills(const struct agent *ag, struct buf *out)
         if (path.len) {
             put_line(out, path);
         } else {
-            buf_z(out, "/workspace/skills/");
+            /* Elsewhere it is below the directory that the tools start in. */
+            buf_z(out, ag->self_hosted ? "skills/" : "/workspace/skills/");
             put_line(out, name);
             buf_z(out, "/SKILL.md");
         }

@@ -248,7 +248,8 @@ static bool speaks_to_model(enum event_type t)
 {
     return t == EVENT_USER_MESSAGE || t == EVENT_SYSTEM_MESSAGE || t == EVENT_AGENT_MESSAGE ||
            t == EVENT_AGENT_TOOL_USE || t == EVENT_AGENT_CUSTOM_TOOL_USE ||
-           t == EVENT_AGENT_TOOL_RESULT || t == EVENT_USER_CUSTOM_TOOL_RESULT;
+           t == EVENT_AGENT_TOOL_RESULT || t == EVENT_USER_CUSTOM_TOOL_RESULT ||
+           t == EVENT_USER_TOOL_RESULT;
 }
 
 static int fold_thinking(struct prompt *p, const struct event *e, struct err *err)
@@ -272,7 +273,8 @@ static int find_content(const struct event *e, const struct json *body, struct a
 {
     const struct json *content = json_get(body, "content");
     bool resolved = e->transcript.len &&
-                    (e->type == EVENT_USER_MESSAGE || e->type == EVENT_USER_CUSTOM_TOOL_RESULT);
+                    (e->type == EVENT_USER_MESSAGE || e->type == EVENT_USER_CUSTOM_TOOL_RESULT ||
+                     e->type == EVENT_USER_TOOL_RESULT);
     if (resolved) {
         int rc = json_parse(a, e->transcript, JSON_ALLOW_DUPLICATES, &content, err);
         if (rc)
@@ -339,7 +341,7 @@ int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
         put_content(p, PROMPT_SYSTEM, e->seq, content);
     else if (e->type == EVENT_AGENT_MESSAGE)
         put_content(p, PROMPT_ASSISTANT, e->seq, content);
-    else if (e->type == EVENT_AGENT_TOOL_RESULT)
+    else if (e->type == EVENT_AGENT_TOOL_RESULT || e->type == EVENT_USER_TOOL_RESULT)
         put_tool_result(p, e->seq, json_get_str(body, "tool_use_id"), content, is_error);
     else if (e->type == EVENT_USER_CUSTOM_TOOL_RESULT)
         put_tool_result(p, e->seq, json_get_str(body, "custom_tool_use_id"), content, is_error);

@@ -107,11 +107,37 @@ static bool fold_result(struct turn *t, const struct json *body)
     return true;
 }
 
+/* Who runs an allowed call. */
+static enum call_state allowed(const struct turn *t, struct str tool)
+{
+    return t->agent->self_hosted && tool_is_sandboxed(tool) ? CALL_CLIENT : CALL_READY;
+}
+
+static int fold_tool_use(struct turn *t, const struct event *e, const struct json *body,
+                         struct err *err)
+{
+    struct str permission = json_get_str(body, "evaluated_permission");
+    enum call_state state = CALL_READY; /* a denied one is answered at once */
+    if (str_eqz(permission, "ask"))
+        state = CALL_ASK;
+    else if (str_eqz(permission, "allow"))
+        state = allowed(t, json_get_str(body, "name"));
+    return add_call(t, e, body, state, err);
+}
+
 static void fold_confirmation(struct turn *t, const struct json *body)
 {
     struct turn_call *c = turn_find_call(t, json_get_str(body, "tool_use_id"));
     if (c && c->state == CALL_ASK && str_eqz(json_get_str(body, "result"), "allow"))
-        c->state = CALL_READY;
+        c->state = allowed(t, c->name);
+}
+
+/* Only who was asked to run the call can say what came of it. */
+static bool fold_user_result(struct turn *t, const struct json *body)
+{
+    struct str id = json_get_str(body, "tool_use_id");
+    const struct turn_call *c = turn_find_call(t, id);
+    return c && c->state == CALL_CLIENT && answer_call(t, id);
 }
 
 static int fold_idle(struct turn *t, const struct json *body, struct err *err)
@@ -216,15 +242,13 @@ static int fold_body(struct turn *t, const struct event *e, bool *for_model, str
     if (rc)
         return err_wrap(err, "event %s", e->id.z);
     switch ((int)e->type) {
-    case EVENT_AGENT_TOOL_USE: {
-        bool ask = str_eqz(json_get_str(body, "evaluated_permission"), "ask");
-        return add_call(t, e, body, ask ? CALL_ASK : CALL_READY, err);
-    }
+    case EVENT_AGENT_TOOL_USE: return fold_tool_use(t, e, body, err);
     case EVENT_AGENT_CUSTOM_TOOL_USE: return add_call(t, e, body, CALL_CLIENT, err);
     case EVENT_AGENT_TOOL_RESULT: *for_model = fold_result(t, body); return 0;
     case EVENT_USER_CUSTOM_TOOL_RESULT:
         *for_model = answer_call(t, json_get_str(body, "custom_tool_use_id"));
         return 0;
+    case EVENT_USER_TOOL_RESULT: *for_model = fold_user_result(t, body); return 0;
     case EVENT_USER_TOOL_CONFIRMATION: fold_confirmation(t, body); return 0;
     case EVENT_SPAN_MODEL_REQUEST_END: return fold_request_end(t, e, body, err);
     case EVENT_SESSION_STATUS_IDLE: return fold_idle(t, body, err);
@@ -239,9 +263,10 @@ static bool needs_body(enum event_type type)
 {
     return type == EVENT_AGENT_TOOL_USE || type == EVENT_AGENT_CUSTOM_TOOL_USE ||
            type == EVENT_AGENT_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT ||
-           type == EVENT_USER_TOOL_CONFIRMATION || type == EVENT_SPAN_MODEL_REQUEST_END ||
-           type == EVENT_SESSION_STATUS_IDLE || type == EVENT_SESSION_THREAD_STATUS_IDLE ||
-           type == EVENT_SESSION_UPDATED || type == EVENT_SESSION_ERROR;
+           type == EVENT_USER_TOOL_RESULT || type == EVENT_USER_TOOL_CONFIRMATION ||
+           type == EVENT_SPAN_MODEL_REQUEST_END || type == EVENT_SESSION_STATUS_IDLE ||
+           type == EVENT_SESSION_THREAD_STATUS_IDLE || type == EVENT_SESSION_UPDATED ||
+           type == EVENT_SESSION_ERROR;
 }
 
 int turn_resume(struct turn *t, const struct event *compacted, struct err *err)

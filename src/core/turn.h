@@ -45,7 +45,7 @@ enum turn_phase {
 enum call_state {
     CALL_READY,  /* to be run, or running */
     CALL_ASK,    /* waits for user.tool_confirmation */
-    CALL_CLIENT, /* a custom tool: waits for user.custom_tool_result */
+    CALL_CLIENT, /* a custom tool, or hands elsewhere: waits for the result from a client */
     CALL_DONE,
 };
 

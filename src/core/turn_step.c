@@ -208,6 +208,8 @@ void turn_inbox(struct turn *t, struct turn_step *s)
     size_t waiting = waiting_for_client(t);
     while (s->err_code == 0 && (in = first_of(s, EVENT_USER_TOOL_CONFIRMATION)))
         confirm(t, s, in);
+    while (s->err_code == 0 && (in = first_of(s, EVENT_USER_TOOL_RESULT)))
+        emit_input(t, s, in);
     while (s->err_code == 0 && (in = first_of(s, EVENT_USER_CUSTOM_TOOL_RESULT)))
         emit_input(t, s, in);
     /* Late and repeated answers change nothing and must not start anything. */

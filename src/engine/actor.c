@@ -141,6 +141,8 @@ int actor_read_agent(struct actor *a, struct str snapshot, struct agent *out, st
     int rc = agent_read(&a->row_arena, snapshot, out, err);
     if (rc == 0)
         rc = agent_provide(&a->row_arena, a->row.provision, out, err);
+    if (rc == 0)
+        rc = agent_place(&a->row_arena, a->row.environment, out, err);
     if (rc == 0 && a->engine->cfg.web.run)
         agent_offer_web(out);
     return rc;
@@ -219,6 +221,16 @@ static void load_elsewhere(struct actor *a)
                 &(struct peer_news){.kind = PEER_WAKE, .session_id = id_str(&id)});
 }
 
+/* The process that was to keep the session's files, when its turn ended, may be gone; or it is on
+ * its way to it, and asking again changes nothing. */
+static void keep_files_due(struct actor *a)
+{
+    const struct sandbox_port *sandbox = &a->engine->cfg.sandbox;
+    a->checkpoint_us = a->engine->cfg.clock.unix_us(a->engine->cfg.clock.self);
+    if (a->row.checkpoint_due && a->row.status != SESSION_TERMINATED && sandbox->checkpoint)
+        sandbox->checkpoint(sandbox->self, id_str(&a->session_id), a->row.checkpoint_due, true);
+}
+
 static void load_done(struct store_job *job, const struct err *err)
 {
     struct load *l = CONTAINER_OF(job, struct load, job);
@@ -249,6 +261,8 @@ static void load_done(struct store_job *job, const struct err *err)
         hub_poke(e->hub, id_str(&a->session_id), a->row.last_seq);
     arena_reset(&l->arena);
     a->state = ACTOR_READY;
+    if (why.code == 0 && l->whole)
+        keep_files_due(a);
     if (why.code)
         actor_give_up(a, &why);
     else

@@ -100,6 +100,7 @@ struct actor {
     struct mail *judging;         /* the answer that waits for its judge */
     struct port_timer *timer;     /* of the turn: the next attempt at the model */
     struct port_timer *again;     /* the store job that failed goes out once more */
+    int64_t checkpoint_us;        /* when its files were last kept, or it was loaded */
     unsigned store_failures;      /* in a row */
 };
 

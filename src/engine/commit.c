@@ -102,10 +102,52 @@ static void count_turns(struct engine *e, const struct turn_step *s)
         e->stats.turns += s->events[i].type == EVENT_SESSION_STATUS_IDLE;
 }
 
+/* The newest event of the step after which nothing of a turn is under way; 0: there is none. */
+static int64_t turn_end(const struct turn_step *s)
+{
+    for (size_t i = s->nevents; i-- > 0;)
+        if (s->events[i].type == EVENT_SESSION_STATUS_IDLE)
+            return s->events[i].seq;
+    return 0;
+}
+
+/* Before the effects: whatever runs next must find what was there now already kept. A round of
+ * tools has ended when the model is asked again. */
+static void keep_files(struct actor *a)
+{
+    const struct commit *c = &a->commit;
+    struct engine *e = a->engine;
+    int64_t due = c->append.checkpoint_due;
+    bool round = c->nacks > 0 && turn_phase(&a->turn) == TURN_MODEL &&
+                 c->step.now_us - a->checkpoint_us >= e->cfg.checkpoint_interval_ms * 1000;
+    if (!e->cfg.sandbox.checkpoint || !a->row.has_sandbox || (!due && !round))
+        return;
+    a->checkpoint_us = c->step.now_us;
+    e->cfg.sandbox.checkpoint(e->cfg.sandbox.self, id_str(&a->session_id),
+                              due ? due : a->row.last_seq, due > 0);
+}
+
+/* Calls that clients run wait for them. */
+static bool wants_hands(const struct actor *a)
+{
+    if (!a->agent.self_hosted || turn_phase(&a->turn) != TURN_IDLE)
+        return false;
+    for (size_t i = 0; i < a->turn.ncalls; i++) {
+        const struct turn_call *c = &a->turn.calls[i];
+        if ((c->state == CALL_CLIENT || c->state == CALL_ASK) && tool_is_sandboxed(c->name))
+            return true;
+    }
+    return false;
+}
+
 static void finish(struct actor *a)
 {
     struct commit *c = &a->commit;
     struct engine *e = a->engine;
+    if (!c->delete_row)
+        keep_files(a);
+    if (c->append.work && e->cfg.on_work)
+        e->cfg.on_work(e->cfg.on_work_arg, id_str(&a->row.environment_id));
     if (c->delete_row)
         e->cfg.sandbox.destroy(e->cfg.sandbox.self, id_str(&a->session_id), true);
     else if (a->row.archived_us && c->update_row)
@@ -275,6 +317,8 @@ void commit_submit(struct actor *a)
             a->turn.stop_reason[0] ? arena_str(&c->arena, str_z(a->turn.stop_reason)) : STR_NONE,
         .usage = a->turn.usage,
         .updated_us = c->step.now_us,
+        .checkpoint_due = a->row.has_sandbox ? turn_end(&c->step) : 0,
+        .work = wants_hands(a),
     };
     list_taken(c);
     list_ledger(a);

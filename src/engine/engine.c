@@ -4,6 +4,8 @@ struct engine *engine_new(const struct engine_config *cfg)
 {
     struct engine *e = mem_zalloc(sizeof *e);
     e->cfg = *cfg;
+    if (e->cfg.checkpoint_interval_ms <= 0)
+        e->cfg.checkpoint_interval_ms = LIMIT_CHECKPOINT_INTERVAL_MS;
     e->hub = hub_new();
     list_init(&e->runs);
     return e;
