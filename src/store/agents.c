@@ -37,14 +37,16 @@ int tx_agent_insert(struct store_tx *tx, struct str ws, const struct agent_row *
     "SELECT a.id, v.version, v.body, a.created_us, v.created_us, a.archived_us"                    \
     " FROM agent a JOIN agent_version v ON v.agent = a.key"
 
-static void read_agent(const struct db_rows *r, struct arena *a, struct agent_row *out)
+static int read_agent(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct agent_row *out = row;
     out->id = id_from(db_col_str(r, 0));
     out->version = db_col_i64(r, 1);
     out->body = arena_str(a, db_col_str(r, 2));
     out->created_us = db_col_i64(r, 3);
     out->updated_us = db_col_i64(r, 4);
     out->archived_us = db_col_i64(r, 5);
+    return tx_arena_ok(a, err);
 }
 
 /* Whether it is the agent or only the version that is missing. */
@@ -77,8 +79,7 @@ int tx_agent_get(struct store_tx *tx, struct str ws, struct str id, int64_t vers
     if (!row)
         return missing(tx, ws, id, version, err);
     struct agent_row agent = {0};
-    read_agent(&rows, a, &agent);
-    rc = tx_arena_ok(a, err);
+    rc = read_agent(&rows, a, &agent, err);
     if (rc == 0)
         *out = agent;
     return rc;
@@ -124,27 +125,6 @@ int tx_agent_archive(struct store_tx *tx, struct str ws, struct str id, int64_t 
                  " WHERE a.workspace = ?1 AND " WINDOW_SQL(                                        \
                      "a.", "2", "3", "4", "5") " AND (?6 = 1 OR a.archived_us = 0)"
 
-/* Reads a started query into the arena. A page read backwards arrives nearest row first, so the
- * surplus row is the last one here too: cut, then turn round. */
-static int collect(struct db_rows *rows, bool row, int64_t limit, bool backward, struct arena *a,
-                   struct agent_row **out, size_t *n, bool *more, struct err *err)
-{
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct agent_row)};
-    int rc = 0;
-    while (rc == 0 && row && list.n < (size_t)limit) {
-        read_agent(rows, a, row_list_push(&list));
-        rc = db_next(rows, &row, err);
-    }
-    if (rc)
-        return rc;
-    if (backward)
-        row_list_reverse(&list);
-    rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
-}
-
 int tx_agent_list(struct store_tx *tx, struct str ws, const struct agent_filter *f,
                   const struct page *page, struct arena *a, struct agent_row **out, size_t *n,
                   bool *more, struct err *err)
@@ -156,13 +136,16 @@ int tx_agent_list(struct store_tx *tx, struct str ws, const struct agent_filter 
     int rc = window_init(&w, page, &range, err);
     if (rc)
         return rc;
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
-    rc = db_first(
-        tx->db, w.desc ? desc : asc,
-        DB_ARGS(db_text(ws), WINDOW_ARGS(&w), db_i64(f->include_archived), db_i64(w.limit + 1)),
-        &rows, &row, err);
-    return rc ? rc : collect(&rows, row, w.limit, page->backward, a, out, n, more, err);
+    const struct db_value v[] = {db_text(ws), WINDOW_ARGS(&w), db_i64(f->include_archived),
+                                 db_i64(w.limit + 1)};
+    const struct row_query q = {.sql = w.desc ? desc : asc,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct agent_row),
+                                .limit = w.limit,
+                                .turn = page->backward,
+                                .read = read_agent};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }
 
 int tx_agent_versions(struct store_tx *tx, struct str ws, struct str id, const struct page *page,
@@ -183,10 +166,13 @@ int tx_agent_versions(struct store_tx *tx, struct str ws, struct str id, const s
         return rc;
     if (!there)
         return not_found(id, err);
-    AUTO_ROWS struct db_rows rows = {0};
     int64_t limit = page->limit < PAGE_ROWS_MAX ? page->limit : PAGE_ROWS_MAX;
-    bool row = false;
-    rc = db_first(tx->db, sql, DB_ARGS(db_text(id), db_text(ws), db_i64(below), db_i64(limit + 1)),
-                  &rows, &row, err);
-    return rc ? rc : collect(&rows, row, limit, false, a, out, n, more, err);
+    const struct db_value v[] = {db_text(id), db_text(ws), db_i64(below), db_i64(limit + 1)};
+    const struct row_query q = {.sql = sql,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct agent_row),
+                                .limit = limit,
+                                .read = read_agent};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }

@@ -75,17 +75,17 @@ int tx_build_delete(struct store_tx *tx, struct str content, struct err *err)
     return db_exec(tx->db, sql, DB_ARGS(db_text(content)), NULL, err);
 }
 
+static int read_body(const struct db_rows *r, struct arena *a, void *row, struct err *err)
+{
+    *(struct str *)row = arena_str(a, db_col_str(r, 0));
+    return tx_arena_ok(a, err);
+}
+
 int tx_environment_bodies(struct store_tx *tx, struct arena *a, struct str **out, size_t *n,
                           struct err *err)
 {
-    static const char sql[] = "SELECT body FROM environment WHERE archived_us = ?1";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct str)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
-    int rc = db_first(tx->db, sql, DB_ARGS(db_i64(0)), &rows, &row, err);
-    while (rc == 0 && row) {
-        *(struct str *)row_list_push(&list) = arena_str(a, db_col_str(&rows, 0));
-        rc = db_next(&rows, &row, err);
-    }
-    return rc ? rc : row_list_take(&list, a, (void **)out, n, err);
+    static const struct row_query q = {.sql = "SELECT body FROM environment WHERE archived_us = 0",
+                                       .size = sizeof(struct str),
+                                       .read = read_body};
+    return row_query_list(tx, &q, a, out, n, NULL, err);
 }

@@ -48,8 +48,9 @@ static struct str copy(struct arena *a, const struct db_rows *r, int col)
     return str_some(s) ? arena_str(a, s) : STR_NONE;
 }
 
-static void read_row(const struct db_rows *r, struct arena *a, struct egress_row *out)
+static int read_row(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct egress_row *out = row;
     struct str decision = db_col_str(r, 8);
     *out = (struct egress_row){
         .number = db_col_i64(r, 0),
@@ -67,6 +68,7 @@ static void read_row(const struct db_rows *r, struct arena *a, struct egress_row
     while (egress_outcome_names[out->outcome + 1] &&
            !str_eqz(decision, egress_outcome_names[out->outcome]))
         out->outcome++;
+    return tx_arena_ok(a, err);
 }
 
 int tx_egress_list(struct store_tx *tx, int64_t session_key, int outcome, int64_t after,
@@ -77,20 +79,14 @@ int tx_egress_list(struct store_tx *tx, int64_t session_key, int outcome, int64_
         "SELECT number, tool_use, at_us, duration_us, protocol, host, port, address, decision,"
         " reason, bytes_up, bytes_down FROM egress WHERE session = ?1 AND number > ?2"
         " AND (?3 IS NULL OR decision = ?3) ORDER BY number LIMIT ?4";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct egress_row)};
-    AUTO_ROWS struct db_rows rows = {0};
     struct str only = outcome < 0 ? STR_NONE : str_z(egress_outcome_names[outcome]);
-    bool row = false;
-    int rc = db_first(tx->db, sql,
-                      DB_ARGS(db_i64(session_key), db_i64(after), db_text(only), db_i64(limit + 1)),
-                      &rows, &row, err);
-    while (rc == 0 && row && list.n < (size_t)limit) {
-        read_row(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    if (rc == 0)
-        rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    const struct db_value v[] = {db_i64(session_key), db_i64(after), db_text(only),
+                                 db_i64(limit + 1)};
+    const struct row_query q = {.sql = sql,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct egress_row),
+                                .limit = limit,
+                                .read = read_row};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }

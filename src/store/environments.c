@@ -26,14 +26,16 @@ int tx_environment_insert(struct store_tx *tx, struct str ws, const struct envir
 #define ENVIRONMENT_SELECT                                                                         \
     "SELECT e.id, e.name, e.body, e.created_us, e.updated_us, e.archived_us FROM environment e"
 
-static void read_environment(const struct db_rows *r, struct arena *a, struct environment_row *out)
+static int read_environment(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct environment_row *out = row;
     out->id = id_from(db_col_str(r, 0));
     out->name = arena_str(a, db_col_str(r, 1));
     out->body = arena_str(a, db_col_str(r, 2));
     out->created_us = db_col_i64(r, 3);
     out->updated_us = db_col_i64(r, 4);
     out->archived_us = db_col_i64(r, 5);
+    return tx_arena_ok(a, err);
 }
 
 int tx_environment_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
@@ -48,8 +50,7 @@ int tx_environment_get(struct store_tx *tx, struct str ws, struct str id, struct
     if (!row)
         return not_found(id, err);
     struct environment_row environment = {0};
-    read_environment(&rows, a, &environment);
-    rc = tx_arena_ok(a, err);
+    rc = read_environment(&rows, a, &environment, err);
     if (rc == 0)
         *out = environment;
     return rc;
@@ -98,27 +99,18 @@ int tx_environment_list(struct store_tx *tx, struct str ws, bool include_archive
 {
     static const char asc[] = ENVIRONMENT_PAGE WINDOW_ASC("e.") " LIMIT ?7";
     static const char desc[] = ENVIRONMENT_PAGE WINDOW_DESC("e.") " LIMIT ?7";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct environment_row)};
-    AUTO_ROWS struct db_rows rows = {0};
     struct window w;
-    bool row = false;
     int rc = window_init(&w, page, &(struct range){0}, err);
     if (rc)
         return rc;
-    rc = db_first(
-        tx->db, w.desc ? desc : asc,
-        DB_ARGS(db_text(ws), WINDOW_ARGS(&w), db_i64(include_archived), db_i64(w.limit + 1)), &rows,
-        &row, err);
-    while (rc == 0 && row && list.n < (size_t)w.limit) {
-        read_environment(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    if (rc)
-        return rc;
-    if (page->backward)
-        row_list_reverse(&list);
-    rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    const struct db_value v[] = {db_text(ws), WINDOW_ARGS(&w), db_i64(include_archived),
+                                 db_i64(w.limit + 1)};
+    const struct row_query q = {.sql = w.desc ? desc : asc,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct environment_row),
+                                .limit = w.limit,
+                                .turn = page->backward,
+                                .read = read_environment};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }

@@ -241,8 +241,9 @@ static const char *event_sql(const struct event_filter *f)
     return f->desc ? desc : asc;
 }
 
-static int read_event(const struct db_rows *r, struct arena *a, struct event *out, struct err *err)
+static int read_event(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct event *out = row;
     out->seq = db_col_i64(r, 0);
     out->id = id_from(db_col_str(r, 2));
     out->processed_us = db_col_i64(r, 3);
@@ -257,27 +258,19 @@ static int read_event(const struct db_rows *r, struct arena *a, struct event *ou
 int tx_event_list(struct store_tx *tx, int64_t session_key, const struct event_filter *f,
                   struct arena *a, struct event **out, size_t *n, bool *more, struct err *err)
 {
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct event)};
-    AUTO_ROWS struct db_rows rows = {0};
     int64_t lo, hi, before = f->before_seq ? f->before_seq : INT64_MAX;
-    size_t limit = f->limit > 0 ? (size_t)f->limit : SIZE_MAX;
     int64_t fetch = f->limit > 0 && f->limit < INT64_MAX ? f->limit + 1 : INT64_MAX;
-    bool row = false;
     time_bounds(f, &lo, &hi);
-    int rc = db_first(tx->db, event_sql(f),
-                      DB_ARGS(db_i64(session_key), db_i64(f->after_seq), db_i64(before),
-                              db_i64((int64_t)f->types), db_i64(lo), db_i64(hi), db_i64(fetch)),
-                      &rows, &row, err);
-    while (rc == 0 && row && list.n < limit) {
-        rc = read_event(&rows, a, row_list_push(&list), err);
-        if (rc == 0)
-            rc = db_next(&rows, &row, err);
-    }
-    if (rc == 0)
-        rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    const struct db_value v[] = {
+        db_i64(session_key), db_i64(f->after_seq), db_i64(before), db_i64((int64_t)f->types),
+        db_i64(lo),          db_i64(hi),           db_i64(fetch)};
+    const struct row_query q = {.sql = event_sql(f),
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct event),
+                                .limit = f->limit,
+                                .read = read_event};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }
 
 int tx_event_last_compaction(struct store_tx *tx, int64_t session_key, int64_t *seq,

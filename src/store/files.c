@@ -48,8 +48,9 @@ int tx_file_insert(struct store_tx *tx, struct str ws, const struct file_row *ro
 /* Expired at or before the parameter: nobody sees it any more. */
 #define FILE_VISIBLE(gone_us) "(expires_us = 0 OR expires_us > ?" gone_us ")"
 
-static void read_file(const struct db_rows *r, struct arena *a, struct file_row *out)
+static int read_file(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct file_row *out = row;
     struct str scope = db_col_str(r, 1), blob = db_col_str(r, 8);
     out->id = id_from(db_col_str(r, 0));
     if (str_some(scope))
@@ -61,6 +62,7 @@ static void read_file(const struct db_rows *r, struct arena *a, struct file_row 
     out->created_us = db_col_i64(r, 6);
     out->expires_us = db_col_i64(r, 7);
     out->blob = str_some(blob) ? arena_str(a, blob) : STR_NONE;
+    return tx_arena_ok(a, err);
 }
 
 int tx_file_get(struct store_tx *tx, struct str ws, struct str id, int64_t now_us, struct arena *a,
@@ -77,8 +79,7 @@ int tx_file_get(struct store_tx *tx, struct str ws, struct str id, int64_t now_u
     if (!row)
         return not_found(id, err);
     struct file_row file = {0};
-    read_file(&rows, a, &file);
-    rc = tx_arena_ok(a, err);
+    rc = read_file(&rows, a, &file, err);
     if (rc == 0)
         *out = file;
     return rc;
@@ -133,9 +134,7 @@ static const char *page_sql(bool scoped, bool desc)
 int tx_file_list(struct store_tx *tx, struct str ws, const struct file_filter *f, struct arena *a,
                  struct file_row **out, size_t *n, bool *more, struct err *err)
 {
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct file_row)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false, desc = !str_some(f->before), scoped = str_some(f->scope_id);
+    bool desc = !str_some(f->before), scoped = str_some(f->scope_id);
     if (f->limit < 1)
         return err_at(err, ERR_INVALID, "limit", "limit must be at least 1");
     /* '~' sorts behind every character of an id. */
@@ -145,19 +144,14 @@ int tx_file_list(struct store_tx *tx, struct str ws, const struct file_filter *f
                                  db_i64(f->now_us - kept_us),
                                  db_i64(f->limit + 1),
                                  db_text(f->scope_id)};
-    int rc = db_first(tx->db, page_sql(scoped, desc), v, COUNT_OF(v) - !scoped, &rows, &row, err);
-    while (rc == 0 && row && list.n < (size_t)f->limit) {
-        read_file(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    if (rc)
-        return rc;
-    if (!desc)
-        row_list_reverse(&list);
-    rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    const struct row_query q = {.sql = page_sql(scoped, desc),
+                                .v = v,
+                                .nv = COUNT_OF(v) - !scoped,
+                                .size = sizeof(struct file_row),
+                                .limit = f->limit,
+                                .turn = !desc,
+                                .read = read_file};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }
 
 /* ---- the sweep ---- */
@@ -221,21 +215,22 @@ int tx_file_expire(struct store_tx *tx, int64_t now_us, int64_t limit, int64_t *
     return rc;
 }
 
+static int read_blob(const struct db_rows *r, struct arena *a, void *row, struct err *err)
+{
+    struct blob_row *out = row;
+    str_copyz(out->name, sizeof out->name, db_col_str(r, 0));
+    out->changes = db_col_i64(r, 1);
+    return tx_arena_ok(a, err);
+}
+
 int tx_blob_unused(struct store_tx *tx, int64_t limit, struct arena *a, struct blob_row **out,
                    size_t *n, struct err *err)
 {
     static const char sql[] = "SELECT name, changes FROM blob WHERE refs = 0 LIMIT ?1";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct blob_row)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
-    int rc = db_first(tx->db, sql, DB_ARGS(db_i64(limit)), &rows, &row, err);
-    while (rc == 0 && row) {
-        struct blob_row *b = row_list_push(&list);
-        str_copyz(b->name, sizeof b->name, db_col_str(&rows, 0));
-        b->changes = db_col_i64(&rows, 1);
-        rc = db_next(&rows, &row, err);
-    }
-    return rc ? rc : row_list_take(&list, a, (void **)out, n, err);
+    const struct db_value v[] = {db_i64(limit)};
+    const struct row_query q = {
+        .sql = sql, .v = v, .nv = 1, .size = sizeof(struct blob_row), .read = read_blob};
+    return row_query_list(tx, &q, a, out, n, NULL, err);
 }
 
 int tx_blob_forget(struct store_tx *tx, const struct blob_row *row, bool *gone, struct err *err)

@@ -46,14 +46,16 @@ int tx_key_add(struct store_tx *tx, const struct key_row *row, const unsigned ch
     "SELECT k.id, k.workspace, k.name, w.name, k.created_us, k.revoked_us"                         \
     " FROM api_key k JOIN workspace w ON w.id = k.workspace"
 
-static void read_key(const struct db_rows *r, struct arena *a, struct key_row *out)
+static int read_key(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct key_row *out = row;
     out->id = id_from(db_col_str(r, 0));
     out->workspace_id = id_from(db_col_str(r, 1));
     out->name = arena_str(a, db_col_str(r, 2));
     out->workspace_name = arena_str(a, db_col_str(r, 3));
     out->created_us = db_col_i64(r, 4);
     out->revoked_us = db_col_i64(r, 5);
+    return tx_arena_ok(a, err);
 }
 
 int tx_key_find(struct store_tx *tx, const unsigned char hash[32], struct arena *a,
@@ -69,8 +71,7 @@ int tx_key_find(struct store_tx *tx, const unsigned char hash[32], struct arena 
     if (!row)
         return err_set(err, ERR_NOT_FOUND, "no such API key");
     struct key_row key = {0};
-    read_key(&rows, a, &key);
-    rc = tx_arena_ok(a, err);
+    rc = read_key(&rows, a, &key, err);
     if (rc == 0)
         *out = key;
     return rc;
@@ -80,15 +81,8 @@ int tx_key_list(struct store_tx *tx, struct arena *a, struct key_row **out, size
                 struct err *err)
 {
     static const char sql[] = KEY_SELECT " ORDER BY k.created_us, k.id";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct key_row)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
-    int rc = db_first(tx->db, sql, NULL, 0, &rows, &row, err);
-    while (rc == 0 && row) {
-        read_key(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    return rc ? rc : row_list_take(&list, a, (void **)out, n, err);
+    const struct row_query q = {.sql = sql, .size = sizeof(struct key_row), .read = read_key};
+    return row_query_list(tx, &q, a, out, n, NULL, err);
 }
 
 int tx_key_revoke(struct store_tx *tx, struct str id, int64_t now_us, struct err *err)

@@ -34,6 +34,16 @@ int tx_session_owner(struct store_tx *tx, struct str ws, struct str id, struct i
     return 0;
 }
 
+static int read_work(const struct db_rows *r, struct arena *a, void *row, struct err *err)
+{
+    *(struct session_work *)row = (struct session_work){
+        .id = id_from(db_col_str(r, 0)),
+        .owner = id_from(db_col_str(r, 1)),
+        .inbox = db_col_i64(r, 2) > 0,
+    };
+    return tx_arena_ok(a, err);
+}
+
 int tx_session_work(struct store_tx *tx, struct arena *a, struct session_work **out, size_t *n,
                     struct err *err)
 {
@@ -42,17 +52,6 @@ int tx_session_work(struct store_tx *tx, struct arena *a, struct session_work **
     static const char sql[] =
         "SELECT id, owner, inbox FROM session"
         " WHERE (status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0) AND status <> 3";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct session_work)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
-    int rc = db_first(tx->db, sql, NULL, 0, &rows, &row, err);
-    while (rc == 0 && row) {
-        *(struct session_work *)row_list_push(&list) = (struct session_work){
-            .id = id_from(db_col_str(&rows, 0)),
-            .owner = id_from(db_col_str(&rows, 1)),
-            .inbox = db_col_i64(&rows, 2) > 0,
-        };
-        rc = db_next(&rows, &row, err);
-    }
-    return rc ? rc : row_list_take(&list, a, (void **)out, n, err);
+    const struct row_query q = {.sql = sql, .size = sizeof(struct session_work), .read = read_work};
+    return row_query_list(tx, &q, a, out, n, NULL, err);
 }

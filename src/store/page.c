@@ -19,7 +19,7 @@ void row_list_fini(struct row_list *l)
     *l = (struct row_list){.size = l->size};
 }
 
-void row_list_reverse(struct row_list *l)
+static void reverse(struct row_list *l)
 {
     AUTO_FREE char *spare = mem_alloc(l->size);
     for (size_t i = 0, j = l->n; i + 1 < j; i++) {
@@ -49,6 +49,29 @@ int row_list_take(struct row_list *l, struct arena *a, void **out, size_t *n, st
     *out = copy;
     *n = l->n;
     return 0;
+}
+
+int row_query_list(struct store_tx *tx, const struct row_query *q, struct arena *a, void *out,
+                   size_t *n, bool *more, struct err *err)
+{
+    AUTO_ROW_LIST struct row_list list = {.size = q->size};
+    AUTO_ROWS struct db_rows rows = {0};
+    size_t limit = q->limit > 0 ? (size_t)q->limit : SIZE_MAX;
+    bool row = false;
+    int rc = db_first(tx->db, q->sql, q->v, q->nv, &rows, &row, err);
+    while (rc == 0 && row && list.n < limit) {
+        rc = q->read(&rows, a, row_list_push(&list), err);
+        if (rc == 0)
+            rc = db_next(&rows, &row, err);
+    }
+    if (rc)
+        return rc;
+    if (q->turn)
+        reverse(&list);
+    rc = row_list_take(&list, a, out, n, err);
+    if (rc == 0 && more)
+        *more = row;
+    return rc;
 }
 
 /* ---- positions ---- */

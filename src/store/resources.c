@@ -34,8 +34,9 @@ int tx_resource_insert(struct store_tx *tx, int64_t session_key, const struct re
     "SELECT r.id, r.kind, r.body, r.secret, r.file, r.created_us, r.updated_us"                    \
     " FROM session_resource r WHERE r.session = ?1"
 
-static void read_resource(const struct db_rows *r, struct arena *a, struct resource_row *out)
+static int read_resource(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct resource_row *out = row;
     struct str secret = db_col_str(r, 3), file = db_col_str(r, 4);
     *out = (struct resource_row){
         .id = id_from(db_col_str(r, 0)),
@@ -47,6 +48,7 @@ static void read_resource(const struct db_rows *r, struct arena *a, struct resou
     };
     if (str_some(file))
         out->file_id = id_from(file);
+    return tx_arena_ok(a, err);
 }
 
 int tx_resource_get(struct store_tx *tx, int64_t session_key, struct str id, struct arena *a,
@@ -61,8 +63,7 @@ int tx_resource_get(struct store_tx *tx, int64_t session_key, struct str id, str
     if (!row)
         return not_found(id, err);
     struct resource_row resource;
-    read_resource(&rows, a, &resource);
-    rc = tx_arena_ok(a, err);
+    rc = read_resource(&rows, a, &resource, err);
     if (rc == 0)
         *out = resource;
     return rc;
@@ -96,24 +97,18 @@ int tx_resource_list(struct store_tx *tx, int64_t session_key, const struct page
     static const char sql[] =
         RESOURCE_SELECT " AND " WINDOW_SQL("r.", "2", "3", "4", "5") WINDOW_ASC("r.") " LIMIT ?6";
     static const struct range all = {0, 0, 0, 0};
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct resource_row)};
-    AUTO_ROWS struct db_rows rows = {0};
     struct window w;
-    bool row = false;
     int rc = window_init(&w, page, &all, err);
-    if (rc == 0)
-        rc = db_first(tx->db, sql,
-                      DB_ARGS(db_i64(session_key), WINDOW_ARGS(&w), db_i64(w.limit + 1)), &rows,
-                      &row, err);
-    while (rc == 0 && row && list.n < (size_t)w.limit) {
-        read_resource(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    if (rc == 0)
-        rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    if (rc)
+        return rc;
+    const struct db_value v[] = {db_i64(session_key), WINDOW_ARGS(&w), db_i64(w.limit + 1)};
+    const struct row_query q = {.sql = sql,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct resource_row),
+                                .limit = w.limit,
+                                .read = read_resource};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }
 
 int tx_session_provision(struct store_tx *tx, int64_t session_key, struct str provision,

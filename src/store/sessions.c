@@ -1,6 +1,8 @@
 /* Sessions: the head row, its snapshots, its primary thread. */
 #include "store/tx.h"
 
+#include <assert.h>
+
 static int not_found(struct str id, struct err *err)
 {
     return err_set(err, ERR_NOT_FOUND, "no session '" STR_FMT "'", STR_ARG(str_take(id, ID_MAX)));
@@ -159,9 +161,9 @@ static void read_usage(const struct db_rows *r, int col, struct session_usage *u
         *fields[i] = db_col_i64(r, col + (int)i);
 }
 
-static int read_session(const struct db_rows *r, struct arena *a, struct session_row *out,
-                        struct err *err)
+static int read_session(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct session_row *out = row;
     out->key = db_col_i64(r, 0);
     out->id = id_from(db_col_str(r, 1));
     out->workspace_id = id_from(db_col_str(r, 2));
@@ -246,17 +248,19 @@ static const char *list_sql(bool by_agent, bool desc, enum list_columns columns)
     return sql[columns == LIST_PROBE][by_agent][desc];
 }
 
-static int list_query(struct store_tx *tx, struct str ws, const struct session_filter *f,
-                      const struct window *w, enum list_columns columns, int64_t limit,
-                      struct db_rows *rows, bool *row, struct err *err)
+enum { LIST_VALUES = 10 };
+
+/* The values of list_sql(), in `v`; how many there are. */
+static size_t list_values(struct db_value v[LIST_VALUES], struct str ws,
+                          const struct session_filter *f, const struct window *w, int64_t limit)
 {
-    bool by_agent = str_some(f->agent_id);
-    const struct db_value v[] = {
+    const struct db_value all[] = {
         db_text(ws),   WINDOW_ARGS(w),       db_i64(f->include_archived), db_i64(f->statuses),
         db_i64(limit), db_text(f->agent_id), db_i64(f->agent_version),
     };
-    size_t n = COUNT_OF(v) - (by_agent ? 0 : 2);
-    return db_first(tx->db, list_sql(by_agent, w->desc, columns), v, n, rows, row, err);
+    static_assert(COUNT_OF(all) == LIST_VALUES, "as many as the statement has places");
+    memcpy(v, all, sizeof all);
+    return str_some(f->agent_id) ? LIST_VALUES : LIST_VALUES - 2;
 }
 
 /* Whether a row of the list lies beyond `edge`, up or down. */
@@ -265,9 +269,12 @@ static int probe(struct store_tx *tx, struct str ws, const struct session_filter
                  struct err *err)
 {
     AUTO_ROWS struct db_rows rows = {0};
+    struct db_value v[LIST_VALUES];
     struct window w;
     window_beside(&w, range, desc, edge->created_us, &edge->id);
-    return list_query(tx, ws, f, &w, LIST_PROBE, 1, &rows, found, err);
+    size_t nv = list_values(v, ws, f, &w, 1);
+    return db_first(tx->db, list_sql(str_some(f->agent_id), w.desc, LIST_PROBE), v, nv, &rows,
+                    found, err);
 }
 
 int tx_session_list(struct store_tx *tx, struct str ws, const struct session_filter *f,
@@ -276,37 +283,39 @@ int tx_session_list(struct store_tx *tx, struct str ws, const struct session_fil
 {
     const struct range range = {f->created_gt_us, f->created_gte_us, f->created_lt_us,
                                 f->created_lte_us};
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct session_row)};
-    AUTO_ROWS struct db_rows rows = {0};
+    struct db_value v[LIST_VALUES];
     struct window w;
     bool more = false, other = false;
     int rc = window_init(&w, page, &range, err);
     if (rc)
         return rc;
-    rc = list_query(tx, ws, f, &w, LIST_ROWS, w.limit + 1, &rows, &more, err);
-    while (rc == 0 && more && list.n < (size_t)w.limit) {
-        rc = read_session(&rows, a, row_list_push(&list), err);
-        if (rc == 0)
-            rc = db_next(&rows, &more, err);
-    }
+    const struct row_query q = {.sql = list_sql(str_some(f->agent_id), w.desc, LIST_ROWS),
+                                .v = v,
+                                .nv = list_values(v, ws, f, &w, w.limit + 1),
+                                .size = sizeof(struct session_row),
+                                .limit = w.limit,
+                                .turn = page->backward,
+                                .read = read_session};
+    rc = row_query_list(tx, &q, a, out, n, &more, err);
     /* The other neighbour: only a page that starts at a position can have one. An empty page lies
      * beyond the row it was asked from. */
     if (rc == 0 && str_some(page->after)) {
-        other = list.n == 0;
-        if (list.n)
-            rc = probe(tx, ws, f, &range, !w.desc, (const struct session_row *)list.data, &other,
+        other = *n == 0;
+        if (*n)
+            rc = probe(tx, ws, f, &range, !w.desc, &(*out)[page->backward ? *n - 1 : 0], &other,
                        err);
     }
-    if (rc)
-        return rc;
-    if (page->backward)
-        row_list_reverse(&list);
-    rc = row_list_take(&list, a, (void **)out, n, err);
     if (rc)
         return rc;
     *has_prev = page->backward ? more : other;
     *has_next = page->backward ? other : more;
     return 0;
+}
+
+static int read_id(const struct db_rows *r, struct arena *a, void *row, struct err *err)
+{
+    *(struct id *)row = id_from(db_col_str(r, 0));
+    return tx_arena_ok(a, err);
 }
 
 int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, size_t *n,
@@ -315,15 +324,8 @@ int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, siz
     /* The condition is word for word that of the partial index: only then is it used. */
     static const char sql[] = "SELECT id FROM session"
                               " WHERE status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct id)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
-    int rc = db_first(tx->db, sql, NULL, 0, &rows, &row, err);
-    while (rc == 0 && row) {
-        *(struct id *)row_list_push(&list) = id_from(db_col_str(&rows, 0));
-        rc = db_next(&rows, &row, err);
-    }
-    return rc ? rc : row_list_take(&list, a, (void **)out, n, err);
+    const struct row_query q = {.sql = sql, .size = sizeof(struct id), .read = read_id};
+    return row_query_list(tx, &q, a, out, n, NULL, err);
 }
 
 int tx_session_counts(struct store_tx *tx, int64_t counts[4], struct err *err)

@@ -34,8 +34,9 @@ int tx_skill_insert(struct store_tx *tx, struct str ws, const struct skill_row *
     "SELECT s.id, s.name, s.display_name, s.created_us, s.updated_us, v.id, v.version"             \
     " FROM skill s LEFT JOIN skill_version v ON v.id = s.latest"
 
-static void read_skill(const struct db_rows *r, struct arena *a, struct skill_row *out)
+static int read_skill(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct skill_row *out = row;
     struct str shown = db_col_str(r, 2), latest = db_col_str(r, 5), version = db_col_str(r, 6);
     out->id = id_from(db_col_str(r, 0));
     out->name = arena_str(a, db_col_str(r, 1));
@@ -45,6 +46,7 @@ static void read_skill(const struct db_rows *r, struct arena *a, struct skill_ro
     if (str_some(latest))
         out->latest_id = id_from(latest);
     out->latest_version = str_some(version) ? arena_str(a, version) : STR_NONE;
+    return tx_arena_ok(a, err);
 }
 
 int tx_skill_get(struct store_tx *tx, struct str ws, struct str id, struct arena *a,
@@ -59,8 +61,7 @@ int tx_skill_get(struct store_tx *tx, struct str ws, struct str id, struct arena
     if (!row)
         return no_skill(id, err);
     struct skill_row skill = {0};
-    read_skill(&rows, a, &skill);
-    rc = tx_arena_ok(a, err);
+    rc = read_skill(&rows, a, &skill, err);
     if (rc == 0)
         *out = skill;
     return rc;
@@ -73,27 +74,19 @@ int tx_skill_list(struct store_tx *tx, struct str ws, const struct page *page, s
     static const char asc[] = SKILL_PAGE WINDOW_ASC("s.") " LIMIT ?6";
     static const char desc[] = SKILL_PAGE WINDOW_DESC("s.") " LIMIT ?6";
 #undef SKILL_PAGE
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct skill_row)};
-    AUTO_ROWS struct db_rows rows = {0};
     struct window w;
-    bool row = false;
     int rc = window_init(&w, page, &(struct range){0}, err);
     if (rc)
         return rc;
-    rc = db_first(tx->db, w.desc ? desc : asc,
-                  DB_ARGS(db_text(ws), WINDOW_ARGS(&w), db_i64(w.limit + 1)), &rows, &row, err);
-    while (rc == 0 && row && list.n < (size_t)w.limit) {
-        read_skill(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    if (rc)
-        return rc;
-    if (page->backward)
-        row_list_reverse(&list);
-    rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    const struct db_value v[] = {db_text(ws), WINDOW_ARGS(&w), db_i64(w.limit + 1)};
+    const struct row_query q = {.sql = w.desc ? desc : asc,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct skill_row),
+                                .limit = w.limit,
+                                .turn = page->backward,
+                                .read = read_skill};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }
 
 int tx_skill_delete(struct store_tx *tx, struct str ws, struct str id, struct err *err)
@@ -172,8 +165,9 @@ int tx_skill_version_insert(struct store_tx *tx, struct skill_version_row *row, 
     "SELECT v.id, v.skill, v.version, v.name, v.description, v.directory, v.blob, v.created_us"    \
     " FROM skill_version v JOIN skill s ON s.id = v.skill"
 
-static void read_version(const struct db_rows *r, struct arena *a, struct skill_version_row *out)
+static int read_version(const struct db_rows *r, struct arena *a, void *row, struct err *err)
 {
+    struct skill_version_row *out = row;
     out->id = id_from(db_col_str(r, 0));
     out->skill_id = id_from(db_col_str(r, 1));
     out->version = arena_str(a, db_col_str(r, 2));
@@ -182,6 +176,7 @@ static void read_version(const struct db_rows *r, struct arena *a, struct skill_
     out->directory = arena_str(a, db_col_str(r, 5));
     out->blob = arena_str(a, db_col_str(r, 6));
     out->created_us = db_col_i64(r, 7);
+    return tx_arena_ok(a, err);
 }
 
 int tx_skill_version_get(struct store_tx *tx, struct str ws, struct str skill, struct str which,
@@ -205,8 +200,7 @@ int tx_skill_version_get(struct store_tx *tx, struct str ws, struct str skill, s
     if (!row)
         return no_version(skill, which, err);
     struct skill_version_row version = {0};
-    read_version(&rows, a, &version);
-    rc = tx_arena_ok(a, err);
+    rc = read_version(&rows, a, &version, err);
     if (rc == 0)
         *out = version;
     return rc;
@@ -220,25 +214,17 @@ int tx_skill_version_list(struct store_tx *tx, struct str ws, struct str skill, 
     static const char sql[] =
         VERSION_SELECT " WHERE v.skill = ?1 AND s.workspace = ?2 AND v.version < ?3"
                        " ORDER BY v.version DESC LIMIT ?4";
-    AUTO_ROW_LIST struct row_list list = {.size = sizeof(struct skill_version_row)};
-    AUTO_ROWS struct db_rows rows = {0};
-    bool row = false;
     if (limit < 1 || limit > PAGE_ROWS_MAX)
         return err_at(err, ERR_INVALID, "limit", "limit must be from 1 to %d", PAGE_ROWS_MAX);
-    int rc = db_first(tx->db, sql,
-                      DB_ARGS(db_text(skill), db_text(ws),
-                              db_text(str_some(below) ? below : STR("~")), db_i64(limit + 1)),
-                      &rows, &row, err);
-    while (rc == 0 && row && list.n < (size_t)limit) {
-        read_version(&rows, a, row_list_push(&list));
-        rc = db_next(&rows, &row, err);
-    }
-    if (rc)
-        return rc;
-    rc = row_list_take(&list, a, (void **)out, n, err);
-    if (rc == 0)
-        *more = row;
-    return rc;
+    const struct db_value v[] = {db_text(skill), db_text(ws),
+                                 db_text(str_some(below) ? below : STR("~")), db_i64(limit + 1)};
+    const struct row_query q = {.sql = sql,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct skill_version_row),
+                                .limit = limit,
+                                .read = read_version};
+    return row_query_list(tx, &q, a, out, n, more, err);
 }
 
 int tx_skill_version_delete(struct store_tx *tx, const struct skill_version_row *row,

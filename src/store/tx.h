@@ -20,12 +20,25 @@ struct row_list {
 };
 
 void *row_list_push(struct row_list *l); /* zeroed; valid until the next push */
-void row_list_reverse(struct row_list *l);
 void row_list_fini(struct row_list *l);
 /* Copies the rows to the arena. LIMIT when the arena is exhausted, now or by an earlier copy. */
 int row_list_take(struct row_list *l, struct arena *a, void **out, size_t *n,
                   struct err *err) MUST_USE;
 #define AUTO_ROW_LIST CLEANUP(row_list_fini)
+
+/* A query whose rows are wanted as an array. */
+struct row_query {
+    const char *sql;
+    const struct db_value *v;
+    size_t nv;
+    size_t size;   /* of one row */
+    int64_t limit; /* 0: all. Otherwise the query asks for one more, to know whether there is one */
+    bool turn;     /* the rows arrive nearest first, as they do of a page read backwards */
+    int (*read)(const struct db_rows *r, struct arena *a, void *row, struct err *err);
+};
+/* The rows in the arena, in `*out`, which points to a pointer to them. NULL is fine for `more`. */
+int row_query_list(struct store_tx *tx, const struct row_query *q, struct arena *a, void *out,
+                   size_t *n, bool *more, struct err *err) MUST_USE;
 
 /* LIMIT when the arena ran out while strings were copied into it. */
 int tx_arena_ok(const struct arena *a, struct err *err) MUST_USE;
