@@ -206,7 +206,7 @@ const ROWS = [
     ['an unknown type', V, send({ type: 'user.shout' }), 400, '/events/0/type', 'user.message'],
     ['an event of the agent', V, send({ type: 'agent.message', content: [text] }), 400, '/events/0/type', 'user.message'],
     ['an event of the session', V, send({ type: 'session.status_idle' }), 400, '/events/0/type', 'user.message'],
-    ['a tool result of a worker', V, send({ type: 'user.tool_result', tool_use_id: 'sevt_1' }), 400, '/events/0/type', 'user.tool_result'],
+    ['a tool result where the server runs the tools', V, send({ type: 'user.tool_result', tool_use_id: 'sevt_1' }), 400, '/events/0/type', 'self-hosted'],
     ['a message without content', V, send({ type: 'user.message' }), 400, '/events/0/content', 'Field required'],
     ['a message without blocks', V, send(say()), 400, '/events/0/content', ''],
     ['a message with 1001 blocks', V, send(say(...Array(1001).fill(text))), 400, '/events/0/content', '1000'],

@@ -51,7 +51,15 @@ struct rig {
     int counts;
     struct fake_run runs[16];
     int nruns, acks, tool_cancels, idles, destroys;
-    bool has_web; /* the engine gets a port for the web tools */
+    struct fake_checkpoint {
+        int64_t seq;
+        bool turn_end;
+    } checkpoints[16];
+    int ncheckpoints;
+    int64_t ahead_us;   /* of the real time */
+    int works;          /* how often hands elsewhere were called for */
+    struct id work_for; /* the last environment */
+    bool has_web;       /* the engine gets a port for the web tools */
     int web_runs, web_cancels;
     struct fake_timer {
         void (*fn)(void *arg);
@@ -160,6 +168,20 @@ static inline void fake_tool_cancel(void *self, struct str session_id, struct st
     ((struct rig *)self)->tool_cancels++;
 }
 
+static inline void fake_checkpoint(void *self, struct str session_id, int64_t seq, bool turn_end)
+{
+    struct rig *r = self;
+    assert_true(str_eq(session_id, id_str(&r->session)));
+    r->checkpoints[r->ncheckpoints++] = (struct fake_checkpoint){seq, turn_end};
+}
+
+static inline void fake_work(void *self, struct str environment_id)
+{
+    struct rig *r = self;
+    r->works++;
+    r->work_for = id_from(environment_id);
+}
+
 static inline void fake_idle(void *self, struct str session_id)
 {
     (void)session_id;
@@ -175,8 +197,8 @@ static inline void fake_destroy(void *self, struct str session_id, bool wipe)
 
 static inline int64_t real_time(void *self)
 {
-    (void)self;
-    return clock_unix_us();
+    const struct rig *r = self;
+    return clock_unix_us() + r->ahead_us;
 }
 
 static inline struct port_timer *fake_timer(void *self, int64_t delay_ms, void (*fn)(void *arg),
@@ -378,9 +400,12 @@ static inline void start_engine(struct rig *r)
                     .run = fake_run,
                     .ack = fake_ack,
                     .cancel = fake_tool_cancel,
+                    .checkpoint = fake_checkpoint,
                     .idle = fake_idle,
                     .destroy = fake_destroy},
     };
+    cfg.on_work = fake_work;
+    cfg.on_work_arg = r;
     if (r->has_web)
         cfg.web = (struct web_port){r, fake_web_run, fake_web_cancel, fake_same_url};
     r->engine = engine_new(&cfg);
