@@ -190,15 +190,17 @@ void emit_span_end(struct turn *t, struct turn_step *s, const struct end_record 
     end(&m);
 }
 
-void emit_error(struct turn *t, struct turn_step *s, const char *type, const char *message,
-                const char *retry)
+static void put_error(struct turn *t, struct turn_step *s, const struct sandbox_notice *n,
+                      const char *retry)
 {
     struct emission m;
     begin(&m, t, s, EVENT_SESSION_ERROR, new_id);
     jw_key(&m.w, "error");
     jw_obj(&m.w);
-    jw_kz(&m.w, "type", type);
-    jw_kz(&m.w, "message", message);
+    jw_kz(&m.w, "type", n->type);
+    jw_kstr(&m.w, "message", n->message);
+    if (str_some(n->repository_url))
+        jw_kstr(&m.w, "repository_url", n->repository_url);
     jw_key(&m.w, "retry_status");
     jw_obj(&m.w);
     jw_kz(&m.w, "type", retry);
@@ -207,21 +209,17 @@ void emit_error(struct turn *t, struct turn_step *s, const char *type, const cha
     end(&m);
 }
 
+void emit_error(struct turn *t, struct turn_step *s, const char *type, const char *message,
+                const char *retry)
+{
+    const struct sandbox_notice n = {
+        .type = type, .message = str_z(message), .repository_url = STR_NONE};
+    put_error(t, s, &n, retry);
+}
+
 void emit_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n)
 {
-    struct emission m;
-    begin(&m, t, s, EVENT_SESSION_ERROR, new_id);
-    jw_key(&m.w, "error");
-    jw_obj(&m.w);
-    jw_kz(&m.w, "type", n->type);
-    jw_kstr(&m.w, "message", n->message);
-    jw_kstr(&m.w, "repository_url", n->repository_url);
-    jw_key(&m.w, "retry_status");
-    jw_obj(&m.w);
-    jw_kz(&m.w, "type", "retrying");
-    jw_obj_end(&m.w);
-    jw_obj_end(&m.w);
-    end(&m);
+    put_error(t, s, n, "retrying");
 }
 
 void emit_message(struct turn *t, struct turn_step *s, struct id id,
