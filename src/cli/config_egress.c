@@ -1,7 +1,6 @@
 /* `egress` in the configuration file: what the operator opens and closes for every sandbox. */
 #include "cli/config_yaml.h"
 
-#include "egress/address.h"
 #include "egress/authority.h"
 #include "egress/registries.h"
 
@@ -9,21 +8,7 @@ static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_
                           struct err *err)
 {
     struct config_egress *e = &f->config->egress;
-    void *at = NULL;
-    if (!fy_node_is_sequence(value))
-        return config_fail(f, key, "must be a list of address ranges such as 10.1.0.0/16", "", err);
-    for (struct fy_node *n; (n = fy_node_sequence_iterate(value, &at));) {
-        const char *text = config_scalar(f, n);
-        struct ip_range range;
-        struct err why;
-        if (e->nallow == CONFIG_EGRESS_MAX)
-            return config_fail(f, key, "too many ranges", "", err);
-        if (!text || ip_range_parse(str_z(text), &range, &why))
-            return config_fail(f, key, "must be a list of address ranges such as 10.1.0.0/16, not ",
-                               text ? text : "empty", err);
-        e->allow[e->nallow++] = text;
-    }
-    return 0;
+    return config_ranges(f, key, value, e->allow, &e->nallow, CONFIG_EGRESS_MAX, err);
 }
 
 static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,

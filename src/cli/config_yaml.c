@@ -289,22 +289,22 @@ static int read_search_url(struct config_file *f, struct fy_node *key, struct fy
     return 0;
 }
 
-static int read_ranges(struct config_file *f, struct fy_node *key, struct fy_node *value,
-                       const char **out, size_t *nout, struct err *err)
+int config_ranges(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                  const char **ranges, size_t *n, size_t max, struct err *err)
 {
     struct ip_range range;
     struct err why;
     void *at = NULL;
     if (!fy_node_is_sequence(value))
-        return config_fail(f, key, "must be a list of address ranges", "", err);
-    for (struct fy_node *n; (n = fy_node_sequence_iterate(value, &at));) {
-        const char *text = config_scalar(f, n);
-        if (!text || *nout == CONFIG_WEB_MAX)
+        return config_fail(f, key, "must be a list of address ranges such as 10.1.0.0/16", "", err);
+    for (struct fy_node *item; (item = fy_node_sequence_iterate(value, &at));) {
+        const char *text = config_scalar(f, item);
+        if (!text || *n == max)
             return config_fail(f, key, text ? "too many ranges" : "must hold plain values", "",
                                err);
         if (ip_range_parse(str_z(text), &range, &why))
             return config_fail(f, key, why.msg, "", err);
-        out[(*nout)++] = text;
+        ranges[(*n)++] = text;
     }
     return 0;
 }
@@ -313,14 +313,15 @@ static int read_addresses(struct config_file *f, struct fy_node *key, struct fy_
                           struct err *err)
 {
     struct config *c = f->config;
-    return read_ranges(f, key, value, c->web_allow, &c->nweb_allow, err);
+    return config_ranges(f, key, value, c->web_allow, &c->nweb_allow, CONFIG_WEB_MAX, err);
 }
 
 static int read_repository_addresses(struct config_file *f, struct fy_node *key,
                                      struct fy_node *value, struct err *err)
 {
     struct config *c = f->config;
-    return read_ranges(f, key, value, c->repository_allow, &c->nrepository_allow, err);
+    return config_ranges(f, key, value, c->repository_allow, &c->nrepository_allow, CONFIG_WEB_MAX,
+                         err);
 }
 
 static int read_hosts(struct config_file *f, struct fy_node *key, struct fy_node *value,

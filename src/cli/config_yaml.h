@@ -49,6 +49,9 @@ const char *config_scalar(struct config_file *f, struct fy_node *value);
 /* One NAME: ADDRESS of a map of hosts: the canonical name and an IP address. */
 int config_host(struct config_file *f, struct fy_node *key, struct fy_node_pair *p,
                 const char **name, const char **address, struct err *err);
+/* A list of address ranges (CIDR), added to the `n` there are of at most `max`. */
+int config_ranges(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                  const char **ranges, size_t *n, size_t max, struct err *err);
 
 /* config_egress.c: `egress` */
 extern const struct config_key config_egress_keys[];
