@@ -94,6 +94,7 @@ static bool answer_call(struct turn *t, struct str id)
     if (!c || c->state == CALL_DONE)
         return false;
     c->state = CALL_DONE;
+    t->stirred = true;
     return true;
 }
 
@@ -128,7 +129,10 @@ static int fold_tool_use(struct turn *t, const struct event *e, const struct jso
 static void fold_confirmation(struct turn *t, const struct json *body)
 {
     struct turn_call *c = turn_find_call(t, json_get_str(body, "tool_use_id"));
-    if (c && c->state == CALL_ASK && str_eqz(json_get_str(body, "result"), "allow"))
+    if (!c || c->state != CALL_ASK)
+        return;
+    t->stirred = true;
+    if (str_eqz(json_get_str(body, "result"), "allow"))
         c->state = allowed(t, c->name);
 }
 
@@ -145,6 +149,7 @@ static int fold_idle(struct turn *t, const struct json *body, struct err *err)
     const struct json *reason = json_get(body, "stop_reason");
     if (!reason || !str_copyz(t->stop_reason, sizeof t->stop_reason, reason->raw))
         t->stop_reason[0] = '\0';
+    t->stirred = false;
     return move(t, TURN_IDLE, err);
 }
 

@@ -94,6 +94,7 @@ struct turn {
     unsigned rounds;      /* answered requests of the present turn */
     unsigned compactions; /* in a row, without a word of the model in between */
     bool paused;          /* the turn stopped at a cap: it goes on when there is room again */
+    bool stirred;         /* at rest, and a call was answered since: what follows is due */
     /* Not of the log: a count of the next request's tokens is on its way. */
     bool counting;
     /* Not of the log: an answer that came and is not logged yet, because its judge is asked. */

@@ -22,6 +22,8 @@ void request_exhausted(struct turn *t, struct turn_step *s);
 
 /* turn_step.c: user and system messages of the inbox become part of the log. */
 void turn_take_messages(struct turn *t, struct turn_step *s);
+/* Every open call gets the result that an interrupt gives; those that run are to be cancelled. */
+void turn_close_calls(struct turn *t, struct turn_step *s);
 /* turn.c: what was hashed of the conversation is no prefix of it any more. */
 void turn_forget_digest(struct turn *t);
 

@@ -134,7 +134,7 @@ static void fail_call(struct turn *t, struct turn_step *s, struct id id, const c
     emit_tool_result(t, s, id_str(&id), &o);
 }
 
-static void close_calls(struct turn *t, struct turn_step *s)
+void turn_close_calls(struct turn *t, struct turn_step *s)
 {
     if (t->ncalls && !s->cancel_calls)
         s->cancel_calls = ARENA_ARRAY(s->arena, struct id, LIMIT_TOOL_CALLS_PER_RESPONSE);
@@ -170,7 +170,7 @@ static void interrupt(struct turn *t, struct turn_step *s, struct turn_input *in
     }
     s->sleep_ms = 0;
     t->counting = s->count_tokens = false;
-    close_calls(t, s);
+    turn_close_calls(t, s);
     emit_input(t, s, in);
     if (was_open && s->err_code == 0)
         emit_idle(t, s, REASON_END_TURN, STR_NONE);
