@@ -175,7 +175,9 @@ static const char *const steps[] = {
      * that content (0: what the session is made with), so that a branch takes what it needs.
      * session.checkpoint_due is the event that a checkpoint is still to be taken for.
      * A work item is a session's turn on the queue of its self-hosted environment: one at a time is
-     * not stopped (state 4); `session` of a health check is null. */
+     * not stopped (state 4). It outlives its session, so that the worker who has it learns. Each
+     * offer is a generation: tokens of older ones open nothing. `trouble` is what the session's log
+     * still has to be told. */
     "ALTER TABLE session ADD COLUMN checkpoint_due INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE session_config ADD COLUMN forked_from TEXT;"
     "DROP INDEX session_active;"
@@ -198,18 +200,26 @@ static const char *const steps[] = {
     " key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
     " workspace TEXT NOT NULL REFERENCES workspace(id),"
     " environment TEXT NOT NULL REFERENCES environment(id) ON DELETE CASCADE,"
-    " session INTEGER REFERENCES session(key) ON DELETE CASCADE, session_id TEXT NOT NULL,"
-    " state INTEGER NOT NULL, metadata TEXT NOT NULL, token_hash BLOB, worker TEXT,"
-    " offers INTEGER NOT NULL, offered_us INTEGER NOT NULL, ttl_us INTEGER NOT NULL,"
-    " created_us INTEGER NOT NULL, acknowledged_us INTEGER NOT NULL, started_us INTEGER NOT NULL,"
-    " heartbeat_us INTEGER NOT NULL, lease_until_us INTEGER NOT NULL,"
+    " session INTEGER REFERENCES session(key) ON DELETE SET NULL, session_id TEXT NOT NULL,"
+    " state INTEGER NOT NULL, metadata TEXT NOT NULL, worker TEXT,"
+    " generation INTEGER NOT NULL, failures INTEGER NOT NULL, trouble INTEGER NOT NULL,"
+    " offered_us INTEGER NOT NULL, ttl_us INTEGER NOT NULL,"
+    " created_us INTEGER NOT NULL, queued_us INTEGER NOT NULL, acknowledged_us INTEGER NOT NULL,"
+    " started_us INTEGER NOT NULL, heartbeat_us INTEGER NOT NULL,"
+    " heartbeat_before_us INTEGER NOT NULL, lease_until_us INTEGER NOT NULL,"
     " stop_requested_us INTEGER NOT NULL, stopped_us INTEGER NOT NULL);"
     "CREATE INDEX work_list ON work_item(environment, created_us, id);"
     "CREATE INDEX work_queue ON work_item(environment, key) WHERE state = 0;"
     "CREATE INDEX work_lease ON work_item(lease_until_us) WHERE state IN (1, 2, 3);"
     "CREATE UNIQUE INDEX work_open ON work_item(session) WHERE state <> 4;"
     "CREATE INDEX work_session ON work_item(session) WHERE session IS NOT NULL;"
-    "CREATE UNIQUE INDEX work_token ON work_item(token_hash) WHERE token_hash IS NOT NULL;",
+    "CREATE INDEX work_trouble ON work_item(key) WHERE trouble <> 0;"
+    "CREATE INDEX work_stopped ON work_item(stopped_us) WHERE state = 4;"
+    "CREATE TABLE work_token ("
+    " hash BLOB NOT NULL UNIQUE,"
+    " item INTEGER NOT NULL REFERENCES work_item(key) ON DELETE CASCADE,"
+    " generation INTEGER NOT NULL);"
+    "CREATE INDEX work_token_item ON work_token(item, generation);",
 };
 
 int64_t migrate_known(void)

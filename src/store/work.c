@@ -8,9 +8,11 @@ int tx_work_ensure(struct store_tx *tx, int64_t session_key, int64_t now_us, boo
 {
     static const char sql[] =
         "INSERT INTO work_item(id, workspace, environment, session, session_id, state, metadata,"
-        " offers, offered_us, ttl_us, created_us, acknowledged_us, started_us, heartbeat_us,"
-        " lease_until_us, stop_requested_us, stopped_us)"
-        " SELECT ?1, workspace, environment_id, key, id, 0, '{}', 0, 0, 0, ?3, 0, 0, 0, 0, 0, 0"
+        " generation, failures, trouble, offered_us, ttl_us, created_us, queued_us,"
+        " acknowledged_us, started_us, heartbeat_us, heartbeat_before_us, lease_until_us,"
+        " stop_requested_us, stopped_us)"
+        " SELECT ?1, workspace, environment_id, key, id, 0, '{}', 0, 0, 0, 0, 0, ?3, ?3, 0, 0, 0,"
+        " 0, 0, 0, 0"
         " FROM session WHERE key = ?2"
         " ON CONFLICT (session) WHERE state <> 4 DO NOTHING";
     struct id id = id_new("work");
