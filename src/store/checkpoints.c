@@ -37,45 +37,22 @@ static int add_blob(struct store_tx *tx, int64_t session, int64_t seq,
                    NULL, err);
 }
 
-/* What a row that was replaced needed alone. The packs stay: the one that came after it, and took
- * its place, may lack what they hold. */
-static int drop_manifest(struct store_tx *tx, int64_t session, struct str manifest, struct err *err)
-{
-    static const char unuse[] =
-        "DELETE FROM session_blob WHERE session = ?1 AND blob = ?2 AND NOT EXISTS"
-        " (SELECT 1 FROM checkpoint WHERE manifest = ?2 AND session = ?1)";
-    static const char release[] =
-        "UPDATE blob SET refs = refs - 1, changes = changes + 1 WHERE name = ?1";
-    int64_t changes = 0;
-    int rc = db_exec(tx->db, unuse, DB_ARGS(db_i64(session), db_text(manifest)), &changes, err);
-    return rc || changes == 0 ? rc
-                              : db_exec(tx->db, release, DB_ARGS(db_text(manifest)), NULL, err);
-}
-
+/* The contents of a row that is replaced stay: the one that takes its place was made after it, and
+ * may be no more than what changed since. */
 static int put_row(struct store_tx *tx, int64_t session, const struct checkpoint_row *row,
                    struct err *err)
 {
-    static const char old[] = "SELECT manifest FROM checkpoint WHERE session = ?1 AND seq = ?2";
     static const char sql[] =
         "INSERT INTO checkpoint(session, seq, turn_end, manifest, at_us, files, size_bytes,"
         " stored_bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
         " ON CONFLICT (session, seq) DO UPDATE SET turn_end = excluded.turn_end,"
         " manifest = excluded.manifest, at_us = excluded.at_us, files = excluded.files,"
         " size_bytes = excluded.size_bytes, stored_bytes = excluded.stored_bytes";
-    struct db_rows rows = {0};
-    char replaced[65] = "";
-    bool found = false;
-    int rc = db_first(tx->db, old, DB_ARGS(db_i64(session), db_i64(row->seq)), &rows, &found, err);
-    if (rc == 0 && found)
-        str_copyz(replaced, sizeof replaced, db_col_str(&rows, 0));
-    db_end(&rows);
-    if (rc == 0)
-        rc = db_exec(tx->db, sql,
-                     DB_ARGS(db_i64(session), db_i64(row->seq), db_i64(row->turn_end),
-                             db_text(row->manifest), db_i64(row->at_us), db_i64(row->files),
-                             db_i64(row->size_bytes), db_i64(row->stored_bytes)),
-                     NULL, err);
-    return rc || !replaced[0] ? rc : drop_manifest(tx, session, str_z(replaced), err);
+    return db_exec(tx->db, sql,
+                   DB_ARGS(db_i64(session), db_i64(row->seq), db_i64(row->turn_end),
+                           db_text(row->manifest), db_i64(row->at_us), db_i64(row->files),
+                           db_i64(row->size_bytes), db_i64(row->stored_bytes)),
+                   NULL, err);
 }
 
 int tx_checkpoint_put(struct store_tx *tx, struct str session_id, const struct checkpoint_row *row,
