@@ -65,7 +65,7 @@ static void a_copy_that_ends_anywhere_in_a_turn_rests_and_goes_on(void **state)
     struct rig *r = *state;
     three_calls(r);
     for (size_t n = 0; n <= r->nlog; n++) {
-        void *other;
+        void *other = NULL;
         assert_int_equal(setup(&other), 0);
         struct rig *f = other;
         fork_at(r, n, f);
@@ -86,7 +86,7 @@ static void the_end_of_a_turn_is_copied_as_it_is(void **state)
 {
     struct rig *r = *state;
     three_calls(r);
-    void *other;
+    void *other = NULL;
     assert_int_equal(setup(&other), 0);
     struct rig *f = other;
     fork_at(r, r->nlog, f);
@@ -118,7 +118,7 @@ static void a_request_in_flight_ends_without_cost(void **state)
         {after(r, "session.usage", 0), 0, IDLE},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        void *other;
+        void *other = NULL;
         assert_int_equal(setup(&other), 0);
         struct rig *f = other;
         fork_at(r, rows[i].n, f);
@@ -149,7 +149,7 @@ static void nothing_stays_held_for_a_request_that_the_copy_never_sent(void **sta
     say(r, "go");
     take_inbox(r);
     assert_true(r->turn.request.reserved_microusd > 0);
-    void *other;
+    void *other = NULL;
     assert_int_equal(setup(&other), 0);
     struct rig *f = other;
     fork_at(r, r->nlog, f);
@@ -175,7 +175,7 @@ static void a_copy_of_a_session_that_waits_can_be_answered_itself(void **state)
     take_inbox(r);
     size_t denied = after(r, "user.tool_confirmation", 0), half = r->nlog;
 
-    void *other;
+    void *other = NULL;
     assert_int_equal(setup(&other), 0);
     struct rig *f = other;
     fork_at(r, waiting, f);
@@ -212,7 +212,7 @@ static void a_turn_that_waits_to_try_again_is_over(void **state)
     say(r, "go");
     take_inbox(r);
     model_fails(r, MODEL_ERR_OVERLOADED);
-    void *other;
+    void *other = NULL;
     assert_int_equal(setup(&other), 0);
     struct rig *f = other;
     fork_at(r, r->nlog, f);
