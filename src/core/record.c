@@ -54,7 +54,7 @@ struct str end_record_write(struct arena *a, const struct end_record *r)
     struct jw w = jw_to(&b);
     jw_obj(&w);
     put_usage(&w, "usage", &r->usage);
-    if (usage_tokens(&r->judge) || r->judge.cost_microusd)
+    if (usage_some(&r->judge))
         put_usage(&w, "judge", &r->judge);
     put(&w, "held", r->held_microusd);
     jw_obj_end(&w);

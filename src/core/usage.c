@@ -18,6 +18,11 @@ int64_t usage_tokens(const struct model_usage *m)
            m->cache_write_1h_tokens;
 }
 
+bool usage_some(const struct model_usage *m)
+{
+    return usage_tokens(m) || m->cost_microusd;
+}
+
 void usage_run(struct session_usage *u, int64_t now_us)
 {
     if (u->running_since_us == 0)

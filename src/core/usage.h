@@ -22,6 +22,8 @@ struct session_usage {
 void usage_add(struct session_usage *u, const struct model_usage *m);
 /* Of one request: prompt and answer, from a cache or not. */
 int64_t usage_tokens(const struct model_usage *m);
+/* Something was used: it is worth a line in the books. */
+bool usage_some(const struct model_usage *m);
 /* A stretch of running begins and ends; calling either twice is harmless. */
 void usage_run(struct session_usage *u, int64_t now_us);
 void usage_rest(struct session_usage *u, int64_t now_us);

@@ -270,11 +270,6 @@ static void put_ledger(struct actor *a, const struct event *e, enum model_purpos
     };
 }
 
-static bool costs(const struct model_usage *u)
-{
-    return u->input_tokens || u->output_tokens || u->cache_read_tokens || u->cost_microusd;
-}
-
 /* What the requests that end in this step were and cost. Purposes: a step may end one request and
  * begin the next, so that of the one that was open before the step is the first one's. */
 static void list_ledger(struct actor *a)
@@ -295,9 +290,9 @@ static void list_ledger(struct actor *a)
             purpose = start.purpose;
         if (e->type != EVENT_SPAN_MODEL_REQUEST_END || !end_record_read(e->transcript, &end))
             continue;
-        if (costs(&end.usage) || end.held_microusd)
+        if (usage_some(&end.usage) || end.held_microusd)
             put_ledger(a, e, purpose, a->agent.model, &end.usage, end.held_microusd);
-        if (costs(&end.judge))
+        if (usage_some(&end.judge))
             put_ledger(a, e, MODEL_FOR_JUDGE, a->engine->cfg.judge_model, &end.judge, 0);
     }
 }

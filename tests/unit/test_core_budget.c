@@ -444,6 +444,20 @@ static void the_reasons_against_a_new_budget(void **state)
 
 /* ---- usage ---- */
 
+static void a_request_that_only_filled_the_cache_is_worth_a_line_in_the_ledger(void **state)
+{
+    (void)state;
+    const struct model_usage rows[] = {{.input_tokens = 1},
+                                       {.output_tokens = 1},
+                                       {.cache_read_tokens = 1},
+                                       {.cache_write_5m_tokens = 1},
+                                       {.cache_write_1h_tokens = 1},
+                                       {.cost_microusd = 1}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_true(usage_some(&rows[i]));
+    assert_false(usage_some(&(struct model_usage){.unpriced = true}));
+}
+
 static void money_is_shown_in_whole_cents(void **state)
 {
     (void)state;
@@ -505,6 +519,7 @@ int main(void)
         cmocka_unit_test(absurd_numbers_do_not_overflow),
         cmocka_unit_test(a_reservation_is_the_largest_that_fits),
         cmocka_unit_test(the_reasons_against_a_new_budget),
+        cmocka_unit_test(a_request_that_only_filled_the_cache_is_worth_a_line_in_the_ledger),
         cmocka_unit_test(money_is_shown_in_whole_cents),
         cmocka_unit_test(a_budget_is_written_as_published),
     };
