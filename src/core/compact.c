@@ -196,7 +196,7 @@ bool prompt_can_cut(const struct prompt *p)
     return p->lost || is_worth_it(p, start) || is_worth_it(p, tail_cut(p, start));
 }
 
-/* ---- the user's own words ---- */
+/* ---- the user's own words, and the operator's ---- */
 
 struct str context_text(const struct prompt *p, const struct prompt_block *b, struct arena *a)
 {
@@ -228,14 +228,19 @@ static void add_words(struct words *w, struct str text)
         w->text[w->n++] = text;
 }
 
-/* The blocks before `until` that are the user's words, or stand for some. */
-static size_t find_own(const struct prompt *p, size_t until, const struct prompt_block **own,
-                       size_t *bytes)
+static bool is_word_of(enum prompt_role who, const struct prompt_block *b)
+{
+    return who == PROMPT_SYSTEM ? b->role == PROMPT_SYSTEM && b->kind == PROMPT_TEXT : b->own;
+}
+
+/* The blocks before `until` that are the words of the user or operator, or stand for the user's. */
+static size_t find_own(const struct prompt *p, enum prompt_role who, size_t until,
+                       const struct prompt_block **own, size_t *bytes)
 {
     size_t n = 0;
     for (size_t i = 0; i < until; i++) {
         const struct prompt_block *b = &p->blocks[i];
-        if (!b->own && b->kind != PROMPT_GAP)
+        if (!is_word_of(who, b) && (who == PROMPT_SYSTEM || b->kind != PROMPT_GAP))
             continue;
         own[n++] = b;
         *bytes += b->len;
@@ -245,20 +250,20 @@ static size_t find_own(const struct prompt *p, size_t until, const struct prompt
 
 static struct str own_text(const struct prompt *p, const struct prompt_block *b, struct arena *a)
 {
-    return b->own ? context_text(p, b, a) : STR_NONE;
+    return b->kind == PROMPT_GAP ? STR_NONE : context_text(p, b, a);
 }
 
 /* Whole texts from both ends, as far as they fit; a first or newest one that is too long for itself
  * is cut. False past the arena's bound. */
-static bool pick_words(const struct prompt *p, size_t until, struct arena *a, size_t head_max,
-                       size_t tail_max, struct words *out)
+static bool pick_words(const struct prompt *p, enum prompt_role who, size_t until, struct arena *a,
+                       size_t head_max, size_t tail_max, struct words *out)
 {
     const struct prompt_block **own = arena_alloc(a, (until + 1) * sizeof *own);
     struct str *newest = ARENA_ARRAY(a, struct str, until + 1);
     *out = (struct words){.text = ARENA_ARRAY(a, struct str, until + 4)};
     if (!own || !newest || !out->text)
         return false;
-    size_t bytes = 0, n = find_own(p, until, own, &bytes), i = 0, j = n, used = 0;
+    size_t bytes = 0, n = find_own(p, who, until, own, &bytes), i = 0, j = n, used = 0;
     if (bytes <= head_max + tail_max)
         head_max = bytes; /* all of it: what a block has around its text is more than a separator */
     for (; i < n; i++) {
@@ -277,10 +282,10 @@ static bool pick_words(const struct prompt *p, size_t until, struct arena *a, si
         newest[j - 1] = t;
     }
     if (j > i) {
-        if (i == 0 && own[0]->own && head_max > SEPARATOR_BYTES)
+        if (i == 0 && own[0]->kind != PROMPT_GAP && head_max > SEPARATOR_BYTES)
             add_words(out, str_utf8_take(own_text(p, own[0], a), head_max - SEPARATOR_BYTES));
         add_words(out, STR_NONE);
-        if (j == n && own[n - 1]->own && tail_max > SEPARATOR_BYTES)
+        if (j == n && own[n - 1]->kind != PROMPT_GAP && tail_max > SEPARATOR_BYTES)
             add_words(out, utf8_end(own_text(p, own[n - 1], a), tail_max - SEPARATOR_BYTES));
     }
     for (; j < n; j++)
@@ -299,15 +304,16 @@ static bool pick_user(const struct prompt *p, size_t until, struct arena *a, str
         head = half / 7;
         tail = half - head;
     }
-    return pick_words(p, until, a, head, tail, out);
+    return pick_words(p, PROMPT_USER, until, a, head, tail, out);
 }
 
-void prompt_user_text(const struct prompt *p, size_t max_bytes, struct buf *out)
+static void words_text(const struct prompt *p, enum prompt_role who, size_t max_bytes,
+                       struct buf *out)
 {
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
     struct words w;
-    if (!pick_words(p, p->nblocks, &a, max_bytes / 4, max_bytes - max_bytes / 4, &w))
+    if (!pick_words(p, who, p->nblocks, &a, max_bytes / 4, max_bytes - max_bytes / 4, &w))
         return;
     AUTO_BUF struct buf text = BUF_INIT(SIZE_MAX / 2);
     for (size_t i = 0; i < w.n; i++) {
@@ -316,6 +322,16 @@ void prompt_user_text(const struct prompt *p, size_t max_bytes, struct buf *out)
         buf_str(&text, str_some(w.text[i]) ? w.text[i] : STR("[...]"));
     }
     buf_str(out, str_utf8_take(buf_view(&text), max_bytes));
+}
+
+void prompt_user_text(const struct prompt *p, size_t max_bytes, struct buf *out)
+{
+    words_text(p, PROMPT_USER, max_bytes, out);
+}
+
+void prompt_operator_text(const struct prompt *p, size_t max_bytes, struct buf *out)
+{
+    words_text(p, PROMPT_SYSTEM, max_bytes, out);
 }
 
 /* ---- writing ---- */

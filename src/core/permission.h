@@ -1,12 +1,13 @@
 /* permission: what the policy `auto` decides about a tool call: rules first, then a judge.
  *
- * Pure. The judge is a model of the operator's choice. It sees the user's words, what the agent is
- * for and the calls; it never sees tool output, web pages or messages of other agents, so that
- * those cannot talk it into anything. Whatever is not a clear verdict asks or denies, never allows.
+ * Pure. The judge is a model of the operator's choice. It sees the user's words, the operator's
+ * (what the agent is for, and its system messages) and the calls; it never sees tool output, web
+ * pages or messages of other agents, so that those cannot talk it into anything. Whatever is not a
+ * clear verdict asks or denies, never allows.
  *
- * It is asked with one user message whose text is a JSON object {purpose, user, calls: [{call,
- * tool, input (JSON text), input_is_cut}]}, and answers {"verdicts": [{"call": 1, "verdict":
- * "allow" | "ask" | "deny"}]}.
+ * It is asked with one user message whose text is a JSON object {purpose, operator, user, calls:
+ * [{call, tool, input (JSON text), input_is_cut}]}, and answers {"verdicts": [{"call": 1,
+ * "verdict": "allow" | "ask" | "deny"}]}.
  */
 #ifndef OSTLER_CORE_PERMISSION_H
 #define OSTLER_CORE_PERMISSION_H

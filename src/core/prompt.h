@@ -106,5 +106,7 @@ int prompt_compacted(const struct prompt *p, struct arena *a, struct str summary
 /* The user's own words, the first and the newest, in at most `max_bytes`: no tool results, nothing
  * that other agents wrote. Appends plain text to `out`. */
 void prompt_user_text(const struct prompt *p, size_t max_bytes, struct buf *out);
+/* The same of what the operator said in the conversation (system.message). */
+void prompt_operator_text(const struct prompt *p, size_t max_bytes, struct buf *out);
 
 #endif

@@ -627,18 +627,21 @@ static void one_endless_message_is_cut_on_both_sides_of_its_middle(void **state)
     assert_true(t.len < 60 * 1024);
 }
 
-static void the_users_words_are_found_over_compactions_and_nothing_else(void **state)
+static void the_words_of_user_and_operator_are_found_over_compactions(void **state)
 {
     struct rig *r = *state;
     user(r, "one");
     system_says(r, "operator");
     round_of(r, 1, 500);
     agent(r, "answer");
+    system_says(r, "rule");
     user(r, "two");
     for (int i = 0; i < 2; i++) {
-        AUTO_BUF struct buf b = BUF_INIT(10000);
+        AUTO_BUF struct buf b = BUF_INIT(10000), said = BUF_INIT(10000);
         prompt_user_text(&r->prompt, 1000, &b);
         assert_true(str_eqz(buf_view(&b), "one\n\ntwo"));
+        prompt_operator_text(&r->prompt, 1000, &said);
+        assert_true(str_eqz(buf_view(&said), "operator\n\nrule"));
         compact(r, "summary");
     }
     user(r, repeat(r, 'x', 5000).ptr);
@@ -651,6 +654,12 @@ static void the_users_words_are_found_over_compactions_and_nothing_else(void **s
     buf_clear(&b);
     prompt_user_text(&r->prompt, 0, &b);
     assert_int_equal(b.len, 0);
+    system_says(r, repeat(r, 'y', 5000).ptr);
+    system_says(r, "at last");
+    prompt_operator_text(&r->prompt, 1000, &b);
+    assert_true(b.len <= 1000);
+    assert_true(str_starts(buf_view(&b), STR("operator\n\nrule\n\n[...]")));
+    assert_true(str_ends(buf_view(&b), STR("at last")));
 }
 
 /* ---- the question for a summary ---- */
@@ -862,7 +871,7 @@ int main(void)
         T(words_that_fill_a_small_context_are_halved_from_the_middle),
         T(a_tail_that_could_not_be_read_again_is_dropped),
         T(one_endless_message_is_cut_on_both_sides_of_its_middle),
-        T(the_users_words_are_found_over_compactions_and_nothing_else),
+        T(the_words_of_user_and_operator_are_found_over_compactions),
         T(a_summary_is_asked_of_the_whole_conversation_where_it_fits),
         T(results_are_cut_before_the_middle_is_left_out),
         T(images_count_for_what_they_cost_not_for_their_bytes),

@@ -268,7 +268,8 @@ static void fold(struct prompt *p, enum event_type type, const char *body)
         fail_msg("%s", err.msg);
 }
 
-static void the_judge_sees_the_users_words_and_the_calls_but_no_tool_output(void **state)
+static void
+the_judge_sees_what_user_and_operator_said_and_the_calls_but_no_tool_output(void **state)
 {
     (void)state;
     struct prompt p;
@@ -278,6 +279,9 @@ static void the_judge_sees_the_users_words_and_the_calls_but_no_tool_output(void
     fold(&p, EVENT_USER_MESSAGE,
          "{\"type\":\"user.message\",\"content\":[{\"type\":\"text\",\"text\":\"Please water "
          "\\\"all\\\" the roses.\"}]}");
+    fold(&p, EVENT_SYSTEM_MESSAGE,
+         "{\"type\":\"system.message\",\"content\":[{\"type\":\"text\",\"text\":\"Never water "
+         "\\\"roses\\\" at noon.\"}]}");
     fold(&p, EVENT_AGENT_TOOL_USE,
          "{\"id\":\"sevt_1\",\"type\":\"agent.tool_use\",\"name\":\"read\",\"input\":{}}");
     fold(&p, EVENT_AGENT_TOOL_RESULT,
@@ -302,6 +306,7 @@ static void the_judge_sees_the_users_words_and_the_calls_but_no_tool_output(void
     assert_int_equal(json_parse(&arena, text, 0, &asked, &err), 0);
     assert_true(str_eqz(json_get_str(asked, "purpose"), "You tend \"the\" garden."));
     assert_true(str_find(json_get_str(asked, "user"), STR("water \"all\" the roses")) >= 0);
+    assert_true(str_eqz(json_get_str(asked, "operator"), "Never water \"roses\" at noon."));
     const struct json *calls = json_get(asked, "calls");
     static const size_t blocks[OPEN] = {1, 3, 4};
     assert_int_equal(calls->count, OPEN);
@@ -472,7 +477,8 @@ int main(void)
         cmocka_unit_test(commands_are_harmless_dangerous_or_open),
         cmocka_unit_test(a_command_of_very_many_words_is_open),
         cmocka_unit_test(files_are_written_where_the_agent_is_at_home),
-        cmocka_unit_test(the_judge_sees_the_users_words_and_the_calls_but_no_tool_output),
+        cmocka_unit_test(
+            the_judge_sees_what_user_and_operator_said_and_the_calls_but_no_tool_output),
         cmocka_unit_test(only_a_clear_verdict_counts),
         cmocka_unit_test(an_answer_with_a_tool_call_or_without_blocks_is_none),
         cmocka_unit_test(what_the_judge_sees_cut_or_not_at_all_it_cannot_allow),
