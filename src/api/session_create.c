@@ -1,14 +1,13 @@
 /* POST /v1/sessions */
-#include "api/agent_decode.h"
 #include "api/budget_decode.h"
 #include "api/compact.h"
 #include "api/event_decode.h"
 #include "api/handlers.h"
 #include "api/metadata.h"
 #include "api/resources.h"
+#include "api/session_agent.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
-#include "api/skill_refs.h"
 #include "api/sources.h"
 
 #include "base/clock.h"
@@ -35,64 +34,19 @@ static const struct json_field create_fields[] = {
     IN(limits, "limits"),
     JSON_FIELD_END};
 
-struct reference_in {
-    const struct json *type, *id, *version;
-};
-static const struct json_field reference_fields[] = {
-    JSON_FIELD_ANY(struct reference_in, type, "type", .type = JSON_STRING, .required = true),
-    JSON_FIELD_ANY(struct reference_in, id, "id", .type = JSON_STRING, .required = true, .min = 1,
-                   .max = 64),
-    JSON_FIELD_ANY(struct reference_in, version, "version", .type = JSON_NUMBER), JSON_FIELD_END};
-
 struct create_call {
-    struct str agent_id;
-    int64_t agent_version; /* 0: the latest */
-    bool overrides;
-    struct agent_patch patch;
+    struct session_agent agent;
     struct str environment_id;
     bool own_limits; /* the body says something of them: the agent's do not count */
     struct sent_event *events;
     size_t nevents;
     struct resource_in *resources;
     size_t nresources;
-    struct skill_refs skills;
     struct err refusal; /* of the events' files; code 0: none */
     struct session_row row;
 };
 
 /* ---- decoding ---- */
-
-static int decode_agent(struct call *c, struct create_call *s, const struct json *v,
-                        struct err *err)
-{
-    struct model_rules rules;
-    if (v->type == JSON_STRING) {
-        s->agent_id = v->str;
-        return 0;
-    }
-    if (v->type != JSON_OBJECT)
-        return json_fail(err, "/agent", NULL, "Input should be an agent's id or an object");
-    struct str type = json_get_str(v, "type");
-    if (str_eqz(type, "agent_with_overrides")) {
-        s->overrides = true;
-        int rc = agent_patch_decode(&c->arena, v, AGENT_OVERRIDE, "/agent",
-                                    call_model_rules(c, &rules), &s->patch, err);
-        s->agent_id = s->patch.id;
-        s->agent_version = s->patch.version;
-        return rc;
-    }
-    struct reference_in in;
-    int rc = json_decode(v, reference_fields, &in, sizeof in, "/agent", err);
-    if (rc)
-        return rc;
-    if (!str_eqz(type, "agent"))
-        return json_fail(err, "/agent", "type",
-                         "Input should be 'agent' or 'agent_with_overrides'");
-    s->agent_id = in.id->str;
-    if (in.version && (!json_i64(in.version, &s->agent_version) || s->agent_version < 1))
-        return json_fail(err, "/agent", "version", "Input should be an integer of at least 1");
-    return 0;
-}
 
 static int refuse_unsupported(const struct create_in *in, struct err *err)
 {
@@ -107,7 +61,7 @@ static int decode(struct call *c, struct create_call *s, struct err *err)
     struct create_in in;
     int rc = json_decode(c->doc, create_fields, &in, sizeof in, "", err);
     if (!rc)
-        rc = decode_agent(c, s, in.agent, err);
+        rc = session_agent_decode(c, in.agent, &s->agent, err);
     if (!rc)
         rc = metadata_check(in.metadata, false, "/metadata", err);
     if (!rc)
@@ -137,72 +91,31 @@ static int decode(struct call *c, struct create_call *s, struct err *err)
 
 /* ---- the transaction ---- */
 
-static int find_agent(struct store_tx *tx, struct call *c, struct create_call *s,
-                      struct agent_row *row, struct err *err)
+/* What the sandbox and the prompt need of the agent's skills. */
+static int provide_skills(struct call *c, struct create_call *s, struct err *err)
 {
-    int rc = ERR_NOT_FOUND;
-    if (id_valid(s->agent_id, "agent"))
-        rc =
-            tx_agent_get(tx, call_workspace(c), s->agent_id, s->agent_version, &c->arena, row, err);
-    if (rc == ERR_NOT_FOUND && s->agent_version)
-        return err_at(err, rc, "/agent",
-                      "agent: Agent '" STR_FMT "' has no version %lld, or does "
-                      "not exist",
-                      STR_ARG(str_utf8_take(s->agent_id, 64)), (long long)s->agent_version);
-    if (rc == ERR_NOT_FOUND)
-        return err_at(err, rc, "/agent", "agent: Agent '" STR_FMT "' not found",
-                      STR_ARG(str_utf8_take(s->agent_id, 64)));
-    if (rc == 0 && row->archived_us)
-        return json_fail(err, "", "agent", "Agent '%s' is archived; new sessions cannot use it",
-                         row->id.z);
-    return rc;
-}
-
-/* The versions that the session keeps, whatever becomes of the skills, and what its sandbox and its
- * prompt need of them. */
-static int resolve_skills(struct store_tx *tx, struct call *c, struct create_call *s,
-                          struct agent_def *def, struct err *err)
-{
-    int rc = skill_refs_find(tx, call_workspace(c), def->skills, "/agent/skills", &c->arena,
-                             &s->skills, err);
-    if (rc || s->skills.n == 0)
-        return rc;
-    rc = skill_refs_snapshot(&s->skills, &c->arena, &def->skills, err);
-    AUTO_BUF struct buf b = BUF_INIT(1024 * 1024);
+    if (s->agent.skills.n == 0)
+        return 0;
+    struct buf b = BUF_INIT(1024 * 1024);
     struct jw w = jw_to(&b);
     jw_obj(&w);
     jw_key(&w, "skills");
-    skills_provision(&s->skills, &w);
+    skills_provision(&s->agent.skills, &w);
     jw_obj_end(&w);
-    return rc ? rc : compact_keep(&c->arena, &b, &s->row.provision, err);
+    return compact_keep(&c->arena, &b, &s->row.provision, err);
 }
 
 static int resolve_agent(struct store_tx *tx, struct call *c, struct create_call *s,
                          struct err *err)
 {
-    struct agent_row agent;
-    struct agent_def def;
-    int rc = find_agent(tx, c, s, &agent, err);
+    int rc = session_agent_resolve(tx, c, &s->agent, &s->row, err);
     if (!rc)
-        rc = agent_def_read(&c->arena, agent.body, &def, err);
-    if (!rc && s->overrides)
-        rc = agent_patch_apply(&c->arena, &s->patch, &def, err);
-    if (!rc)
-        rc = resolve_skills(tx, c, s, &def, err);
+        rc = provide_skills(c, s, err);
     if (rc)
         return rc;
-    s->row.agent_id = agent.id;
-    s->row.agent_version = agent.version;
     if (!s->own_limits)
-        s->row.limits = def.limits;
-    struct buf b = BUF_INIT(LIMIT_HTTP_BODY * 4ul);
-    agent_snapshot_write(&def, id_str(&agent.id), agent.version, &b);
-    rc = compact_keep(&c->arena, &b, &s->row.agent, err);
-    if (rc || (!s->row.budget_microusd && !s->row.limits.len))
-        return rc;
-    struct model_port models = model_router_port(c->api->cfg.models);
-    struct model_facts facts = budget_model_facts(&models, s->row.agent);
-    return budget_check_create(&s->row, &facts, err);
+        s->row.limits = s->agent.limits;
+    return session_agent_check_caps(c, &s->row, err);
 }
 
 static int resolve_environment(struct store_tx *tx, struct call *c, struct create_call *s,
@@ -260,7 +173,7 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
     if (!rc)
         rc = insert_session(tx, c, s, err);
     if (!rc)
-        rc = skill_refs_hold(tx, s->row.key, &s->skills, err);
+        rc = skill_refs_hold(tx, s->row.key, &s->agent.skills, err);
     for (size_t i = 0; !rc && i < s->nevents; i++) {
         struct inbox_row in = {.event = s->events[i].event};
         rc = tx_inbox_add(tx, s->row.key, &in, err);
