@@ -52,7 +52,7 @@ static struct model_facts facts_of(const struct engine *e, struct str model)
 
 int64_t judge_reserve(const struct actor *a)
 {
-    enum { PROMPT_TOKENS = 16 * 1024, ANSWER_TOKENS = 1024 };
+    enum { PROMPT_TOKENS = 19 * 1024, ANSWER_TOKENS = 1024 };
     const struct engine *e = a->engine;
     bool wanted = false;
     for (int t = 0; t < TOOL_COUNT; t++)
