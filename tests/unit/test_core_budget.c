@@ -447,12 +447,9 @@ static void the_reasons_against_a_new_budget(void **state)
 static void a_request_that_only_filled_the_cache_is_worth_a_line_in_the_ledger(void **state)
 {
     (void)state;
-    const struct model_usage rows[] = {{.input_tokens = 1},
-                                       {.output_tokens = 1},
-                                       {.cache_read_tokens = 1},
-                                       {.cache_write_5m_tokens = 1},
-                                       {.cache_write_1h_tokens = 1},
-                                       {.cost_microusd = 1}};
+    const struct model_usage rows[] = {{.input_tokens = 1},          {.output_tokens = 1},
+                                       {.cache_read_tokens = 1},     {.cache_write_5m_tokens = 1},
+                                       {.cache_write_1h_tokens = 1}, {.cost_microusd = 1}};
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_true(usage_some(&rows[i]));
     assert_false(usage_some(&(struct model_usage){.unpriced = true}));
