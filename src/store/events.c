@@ -199,7 +199,9 @@ int tx_session_append(struct store_tx *tx, const struct session_append *ap, stru
     for (size_t i = 0; rc == 0 && i < ap->nledger; i++)
         rc = tx_ledger_add(tx, &ap->ledger[i], err);
     if (rc == 0 && ap->work)
-        rc = tx_work_ensure(tx, ap->key, ap->updated_us, NULL, err);
+        rc = tx_work_want(tx, ap->key, ap->updated_us, err);
+    if (rc == 0 && ap->set_status && ap->status == SESSION_TERMINATED)
+        rc = tx_work_end(tx, ap->key, ap->updated_us, err);
     return rc ? rc : drop_inbox(tx, ap, err);
 }
 

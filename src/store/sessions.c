@@ -1,5 +1,8 @@
 /* Sessions: the head row, its snapshots, its primary thread. */
 #include "store/tx.h"
+#include "store/work.h"
+
+#include "base/clock.h"
 
 #include <assert.h>
 
@@ -119,7 +122,9 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     /* The other tables follow by ON DELETE CASCADE. */
     static const char sql[] = "DELETE FROM session WHERE key = ?1";
     int64_t changes = 0;
-    int rc = tx_file_delete_scope(tx, key, err);
+    int rc = tx_work_end(tx, key, clock_unix_us(), err);
+    if (rc == 0)
+        rc = tx_file_delete_scope(tx, key, err);
     if (rc == 0)
         rc = tx_session_blobs_release(tx, key, err);
     if (rc == 0)
