@@ -359,12 +359,22 @@ static void appended(void *arg, struct db_session *row, const struct session_app
         sim_fail(s, "session %d: a commit ends before %s", ss->index, event_name(w->expect));
     SIM_TRACE(s, "   s%d cost %" PRId64 " held %" PRId64 " budget %" PRId64, ss->index,
               row->row.usage.cost_microusd, row->row.usage.held_microusd, row->row.budget_microusd);
+    for (size_t i = 0; i < ap->nevents && row->row.has_sandbox; i++)
+        if (ap->events[i].type == EVENT_SESSION_STATUS_IDLE)
+            disk_turn_ended(ss, ap->events[i].seq);
     if (row->row.status != status_of(w))
         sim_fail(s, "session %d: its head says status %d, its log %d", ss->index,
                  (int)row->row.status, (int)status_of(w));
     if (row->row.usage.cost_microusd > ss->billed_microusd)
         sim_fail(s, "session %d: %" PRId64 " micro-dollars were counted, %" PRId64 " were billed",
                  ss->index, row->row.usage.cost_microusd, ss->billed_microusd);
+}
+
+static void kept(void *arg, struct db_session *row, const struct checkpoint_row *checkpoint)
+{
+    struct sim *s = arg;
+    s->changed_us = s->now_us;
+    disk_kept(row->watch, checkpoint);
 }
 
 static void updated(void *arg, struct db_session *row)
@@ -384,7 +394,12 @@ static void deleted(void *arg, struct db_session *row)
         sim_fail(ss->sim, "session %d was deleted while it runs", ss->index);
 }
 
-const struct simdb_hooks check_hooks = {inserted, received, appended, updated, deleted};
+const struct simdb_hooks check_hooks = {.inserted = inserted,
+                                        .received = received,
+                                        .appended = appended,
+                                        .updated = updated,
+                                        .kept = kept,
+                                        .deleted = deleted};
 
 /* ---- what leaves the process ---- */
 
@@ -494,6 +509,9 @@ bool check_quiet(struct sim *s)
             engine_stats(n->engine).actors > 0)
             return false;
     }
+    for (int i = 0; i < s->knobs.sessions; i++)
+        if (!list_empty(&s->sessions[i].disk.wanted))
+            return false;
     return true;
 }
 
@@ -533,6 +551,8 @@ static void check_rest(struct session *ss)
     if (row->row.last_seq != (int64_t)row->nevents)
         sim_fail(s, "session %d has %zu events and says %" PRId64, ss->index, row->nevents,
                  row->row.last_seq);
+    if (row->row.status == SESSION_IDLE)
+        disk_check(ss);
     fold_again(ss);
 }
 

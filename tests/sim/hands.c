@@ -87,6 +87,7 @@ static void execute(struct session *ss, struct tool *t)
     t->generation = ss->generation;
     t->forgotten = false;
     s->tool_runs++;
+    disk_write(ss, t);
     SIM_TRACE(s, "   s%d hand %d executes %s", ss->index, ss->generation, t->id.z);
     t->ends = sim_after(s, rng_delay(&s->rng, s->knobs.tool_us, 120 * SIM_SECOND), tool_ends, t);
 }
@@ -133,6 +134,7 @@ static void provisioned(struct sim *s, void *arg)
     ss->hand_starting = false;
     bool fails = s->chaos && rng_chance(&s->rng, s->knobs.hand_pct, 100);
     if (!fails) {
+        disk_restore(ss);
         ss->generation++;
         ss->hand_alive = true;
         SIM_TRACE(s, "   s%d hand %d is there", ss->index, ss->generation);
@@ -157,7 +159,9 @@ static void arrive(struct sim *s, void *arg)
     struct session *ss = w->session;
     if (list_empty(&w->link))
         return; /* answered or forgotten on its way */
-    if (ss->hand_alive) {
+    if (disk_busy(ss)) {
+        sim_after(s, 5 * SIM_MS, arrive, w);
+    } else if (ss->hand_alive) {
         receive(w);
     } else if (!w->first && w->existed && ss->generation > 0) {
         answer(w, lost());
@@ -248,6 +252,15 @@ static void cancel(void *self, struct str session_id, struct str tool_use_id)
     boundary_after(n, AT_TOOL_CANCEL);
 }
 
+static void checkpoint(void *self, struct str session_id, int64_t seq, bool turn_end)
+{
+    struct node *n = self;
+    if (!boundary(n, AT_CHECKPOINT))
+        return;
+    disk_keep(n, sim_session(n->sim, session_id), seq, turn_end);
+    boundary_after(n, AT_CHECKPOINT);
+}
+
 static void idle(void *self, struct str session_id)
 {
     struct node *n = self;
@@ -280,7 +293,7 @@ void hands_forget_node(struct node *n)
                 struct tool_wait *w = LIST_ENTRY(wit, struct tool_wait, link);
                 if (w->node != n)
                     continue;
-                bool in_flight = rng_chance(&n->sim->rng, 1, 2);
+                bool in_flight = rng_chance(&n->sim->rng, 1, 2) && !disk_busy(w->session);
                 w->node = NULL;
                 if (in_flight && t->executions == 0 && w->session->hand_alive)
                     receive(w); /* on its way already; not after what the next process says */
@@ -291,6 +304,11 @@ void hands_forget_node(struct node *n)
 
 struct sandbox_port sandbox_of(struct node *n)
 {
-    return (struct sandbox_port){
-        .self = n, .run = run, .ack = ack, .cancel = cancel, .idle = idle, .destroy = destroy};
+    return (struct sandbox_port){.self = n,
+                                 .run = run,
+                                 .ack = ack,
+                                 .cancel = cancel,
+                                 .checkpoint = checkpoint,
+                                 .idle = idle,
+                                 .destroy = destroy};
 }

@@ -17,7 +17,7 @@ struct options {
 };
 
 struct totals {
-    int64_t seeds, commits, crashes, requests, tools;
+    int64_t seeds, commits, crashes, requests, tools, losses;
 };
 
 static double now_s(void)
@@ -42,6 +42,7 @@ static bool run_one(uint64_t seed, int actions, bool verbose, struct totals *sum
         sum->crashes += s->crashes;
         sum->requests += s->requests;
         sum->tools += s->tool_runs;
+        sum->losses += s->losses;
     }
     sim_free(s);
     mem_free(s);
@@ -103,15 +104,17 @@ static int spread(const struct options *o)
             sum.crashes += part.crashes;
             sum.requests += part.requests;
             sum.tools += part.tools;
+            sum.losses += part.losses;
         }
         int status = 0;
         wait(&status);
         bad += status != 0;
     }
     printf("%" PRId64 " seeds from %" PRIu64 " in %.1f s: %" PRId64 " commits, %" PRId64
-           " crashes, %" PRId64 " model requests, %" PRId64 " tool runs; %s\n",
-           sum.seeds, o->from, now_s() - began, sum.commits, sum.crashes, sum.requests, sum.tools,
-           bad ? "a rule was broken" : "no rule was broken");
+           " crashes, %" PRId64 " losses of files, %" PRId64 " model requests, %" PRId64
+           " tool runs; %s\n",
+           sum.seeds, o->from, now_s() - began, sum.commits, sum.crashes, sum.losses, sum.requests,
+           sum.tools, bad ? "a rule was broken" : "no rule was broken");
     return bad ? 1 : 0;
 }
 

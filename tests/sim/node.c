@@ -11,7 +11,7 @@
 static const char *const boundary_names[BOUNDARIES] = {
     "commit",       "acknowledgement", "read",        "model start",          "model answer",
     "model cancel", "tool run",        "tool result", "tool acknowledgement", "tool cancel",
-    "timer",        "frame",
+    "timer",        "frame",           "checkpoint",
 };
 
 bool boundary(struct node *n, enum boundary at)
@@ -19,6 +19,8 @@ bool boundary(struct node *n, enum boundary at)
     struct sim *s = n->sim;
     if (n->dead)
         return false;
+    if (s->chaos && rng_chance(&s->rng, 1, s->knobs.loss_den))
+        disk_lose(&s->sessions[rng_below(&s->rng, s->knobs.sessions)]);
     if (!s->chaos || !rng_chance(&s->rng, 1, s->knobs.crash_den[at]))
         return true;
     char why[64];
@@ -98,6 +100,7 @@ void node_reap(struct node *n)
 {
     bool done = false;
     hands_forget_node(n);
+    disks_forget_node(n);
     models_die(n);
     timers_die(n);
     subs_die(n);

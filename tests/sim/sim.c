@@ -236,6 +236,8 @@ static void choose_knobs(struct sim *s)
     k->fail_pct = (int)rng_below(&r, 4) * 10;
     k->hand_pct = (int)rng_below(&r, 3) * 3;
     k->disk_pct = (int)rng_below(&r, 3) * 2;
+    k->keep_us = rng_chance(&r, 1, 3) ? 4 * SIM_SECOND : 30 * SIM_MS;
+    k->loss_den = rng_chance(&r, 1, 2) ? 0 : rng_chance(&r, 1, 3) ? 20 : 150;
     if (s->max_actions >= 0 && s->max_actions < k->actions)
         k->actions = s->max_actions;
 }
@@ -333,6 +335,7 @@ static void create_sessions(struct sim *s)
         ss->sim = s;
         ss->index = i;
         list_init(&ss->tools);
+        list_init(&ss->disk.wanted);
         unsigned char entropy[10] = {(unsigned char)i};
         ss->id = id_make("sesn", start_us / 1000, entropy);
         client_create(s, ss, &r);
@@ -352,6 +355,7 @@ bool sim_run(struct sim *s, uint64_t seed, int max_actions, bool verbose)
     struct simdb_rules *rules = simdb_rules(s->db);
     rules->no_fence = sim_bug == BUG_NO_FENCE;
     rules->no_mark = sim_bug == BUG_NO_SANDBOX_MARK;
+    rules->no_due = sim_bug == BUG_NO_DUE;
     tracing = s;
     s->chaos = true;
     for (int i = 0; i < s->knobs.nodes; i++)

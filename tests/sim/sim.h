@@ -50,7 +50,9 @@ int64_t rng_delay(struct rng *r, int64_t typical_us, int64_t most_us);
     X(LATE_TIMER, "a timer goes off after the interrupt that ended its wait", 1000)                \
     X(NO_SANDBOX_MARK, "the mark that a sandbox may exist is not durable", 200)                    \
     X(HELD_LOST, "the reservation of a lost request is given back", 200)                           \
-    X(LATE_ANSWER, "a model's answer comes after its request was cancelled", 200)
+    X(LATE_ANSWER, "a model's answer comes after its request was cancelled", 200)                  \
+    X(EARLY_CALL, "a call runs while the files of the turn before are being kept", 200)            \
+    X(NO_DUE, "the mark that files are still to be kept is not durable", 200)
 
 enum sim_bug {
     BUG_NONE,
@@ -90,6 +92,7 @@ enum boundary {
     AT_TOOL_CANCEL,
     AT_TIMER,
     AT_FRAME,
+    AT_CHECKPOINT,
     BOUNDARIES
 };
 
@@ -155,6 +158,18 @@ struct watch {
     int64_t requests, idles, compared_seq;
 };
 
+/* The files of a session's sandbox, as one number; they outlive processes and hands. */
+struct disk {
+    bool there;
+    uint64_t files;
+    struct list wanted; /* struct keep: snapshots that were asked for, in order */
+    struct disk_truth {
+        int64_t seq;
+        uint64_t files;
+        bool known; /* and nothing could change them */
+    } truth;        /* of the end of the last turn */
+};
+
 struct session {
     struct sim *sim;
     int index;
@@ -166,6 +181,7 @@ struct session {
     int generation; /* of hands; 0: never had one */
     bool hand_alive, hand_starting;
     struct list tools; /* struct tool, all that ever were */
+    struct disk disk;
     int64_t billed_microusd;
     int64_t budget_microusd;
     uint64_t requests; /* that reached the provider */
@@ -192,7 +208,8 @@ struct sent {
 
 struct knobs {                     /* how rough the world is; chosen by the seed */
     int64_t crash_den[BOUNDARIES]; /* a crash at one in so many; 0: none */
-    int64_t commit_us, tool_us, model_us;
+    int64_t loss_den; /* at each boundary, files of some session are lost at one in so many */
+    int64_t commit_us, tool_us, model_us, keep_us;
     int fail_pct, hand_pct, disk_pct;
     int sessions, actions, nodes;
 };
@@ -217,7 +234,7 @@ struct sim {
     struct map sent_by_id, event_ids;
     int64_t disk_full_until_us, outage_until_us, changed_us;
     char failure[1024];
-    int64_t steps, commits, crashes, requests, tool_runs, actions_done;
+    int64_t steps, commits, crashes, requests, tool_runs, losses, actions_done;
 };
 
 void sim_fail(struct sim *s, const char *fmt, ...) PRINTF(2, 3);
@@ -263,6 +280,17 @@ void timers_die(struct node *n);
 void hands_forget_node(struct node *n);
 void hand_crash(struct session *ss, const char *why);
 struct tool *find_tool(struct session *ss, struct str id);
+
+/* ---- disks.c ---- */
+void disk_write(struct session *ss, const struct tool *t);
+void disk_restore(struct session *ss);
+void disk_lose(struct session *ss);
+void disk_turn_ended(struct session *ss, int64_t seq);
+void disk_kept(struct session *ss, const struct checkpoint_row *row);
+void disk_check(struct session *ss);
+void disk_keep(struct node *n, struct session *ss, int64_t seq, bool turn_end);
+bool disk_busy(const struct session *ss);
+void disks_forget_node(struct node *n);
 
 /* ---- peers.c ---- */
 struct peer_port peers_of(struct node *n);

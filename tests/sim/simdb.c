@@ -6,13 +6,21 @@
 
 enum { DB_BYTES = 256 << 20 };
 
-enum change_kind { CHANGE_INSERT, CHANGE_RECEIVE, CHANGE_APPEND, CHANGE_UPDATE, CHANGE_DELETE };
+enum change_kind {
+    CHANGE_INSERT,
+    CHANGE_RECEIVE,
+    CHANGE_APPEND,
+    CHANGE_UPDATE,
+    CHANGE_KEEP,
+    CHANGE_DELETE
+};
 
 struct change {
     enum change_kind kind;
     struct db_session *session, before;
     const struct session_append *append;
     struct inbox_row inbox;
+    struct checkpoint_row checkpoint;
 };
 
 struct meta {
@@ -140,6 +148,7 @@ static void tell(struct store_tx *tx)
         case CHANGE_RECEIVE: h->received(arg, c->session, &c->inbox); break;
         case CHANGE_APPEND: h->appended(arg, c->session, c->append, &c->before); break;
         case CHANGE_UPDATE: h->updated(arg, c->session); break;
+        case CHANGE_KEEP: h->kept(arg, c->session, &c->checkpoint); break;
         case CHANGE_DELETE: h->deleted(arg, c->session); break;
         }
     }
@@ -340,7 +349,7 @@ int tx_session_get(struct store_tx *tx, struct str ws, struct str id, struct are
 static bool active(const struct db_session *s)
 {
     return !s->gone && (s->row.status == SESSION_RUNNING || s->row.status == SESSION_RESCHEDULING ||
-                        s->waiting > 0);
+                        s->waiting > 0 || s->row.checkpoint_due > 0);
 }
 
 int tx_session_active(struct store_tx *tx, struct arena *a, struct id **out, size_t *n,
@@ -555,6 +564,8 @@ static void move_head(struct store_tx *tx, struct db_session *s, const struct se
     if (last_us > r->last_processed_us)
         r->last_processed_us = last_us;
     r->has_sandbox = r->has_sandbox || (ap->set_sandbox && !tx->db->rules.no_mark);
+    if (ap->checkpoint_due && !tx->db->rules.no_due)
+        r->checkpoint_due = ap->checkpoint_due;
     if (!ap->set_status)
         return;
     r->status = ap->status;
@@ -585,6 +596,52 @@ int tx_session_append(struct store_tx *tx, const struct session_append *ap, stru
         rc = tx_ledger_add(tx, &ap->ledger[i], err);
     return rc ? rc : drop_inbox(tx, s, ap, err);
 }
+
+/* ---- checkpoints ---- */
+
+int tx_checkpoint_give_up(struct store_tx *tx, struct str session_id, int64_t seq, struct err *err)
+{
+    struct db_session *s = simdb_find(tx->db, session_id);
+    if (writable(tx, err))
+        return err->code;
+    if (!s || s->row.checkpoint_due > seq)
+        return 0;
+    note(tx, CHANGE_UPDATE, s);
+    s->row.checkpoint_due = 0;
+    return 0;
+}
+
+int tx_checkpoint_put(struct store_tx *tx, struct str session_id, const struct checkpoint_row *row,
+                      const struct checkpoint_blob *blobs, size_t nblobs, struct err *err)
+{
+    struct db_session *s = simdb_find(tx->db, session_id);
+    (void)blobs;
+    (void)nblobs;
+    if (writable(tx, err))
+        return err->code;
+    if (!s)
+        return not_there(err);
+    note(tx, CHANGE_KEEP, s)->checkpoint = *row;
+    struct checkpoint_row *rows =
+        ARENA_ARRAY(&tx->db->arena, struct checkpoint_row, s->ncheckpoints + 1);
+    size_t n = 0;
+    while (n < s->ncheckpoints && s->checkpoints[n].seq < row->seq) {
+        rows[n] = s->checkpoints[n];
+        n++;
+    }
+    size_t rest = n + (n < s->ncheckpoints && s->checkpoints[n].seq == row->seq);
+    rows[n] = *row;
+    rows[n++].manifest = keep(tx, row->manifest);
+    for (; rest < s->ncheckpoints; rest++)
+        rows[n++] = s->checkpoints[rest];
+    s->checkpoints = rows;
+    s->ncheckpoints = n;
+    if (s->row.checkpoint_due <= row->seq)
+        s->row.checkpoint_due = 0;
+    return 0;
+}
+
+/* ---- events ---- */
 
 static bool passes(const struct event *e, const struct event_filter *f)
 {

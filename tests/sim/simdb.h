@@ -7,6 +7,7 @@
 #ifndef OSTLER_TESTS_SIMDB_H
 #define OSTLER_TESTS_SIMDB_H
 
+#include "store/checkpoints.h"
 #include "store/store.h"
 
 struct db_session {
@@ -17,6 +18,8 @@ struct db_session {
     size_t ninbox;
     struct event *events;
     size_t nevents, cap;
+    struct checkpoint_row *checkpoints; /* in the order of their seq */
+    size_t ncheckpoints;
     void *watch; /* the checker's */
 };
 
@@ -30,6 +33,7 @@ struct simdb_hooks {
     void (*appended)(void *arg, struct db_session *s, const struct session_append *ap,
                      const struct db_session *before);
     void (*updated)(void *arg, struct db_session *s);
+    void (*kept)(void *arg, struct db_session *s, const struct checkpoint_row *row);
     void (*deleted)(void *arg, struct db_session *s);
 };
 
@@ -44,7 +48,7 @@ struct db_session *simdb_find(struct simdb *db, struct str id);
 
 /* Rules that a planted bug leaves out. */
 struct simdb_rules {
-    bool no_fence, keep_inbox, no_mark;
+    bool no_fence, keep_inbox, no_mark, no_due;
 };
 struct simdb_rules *simdb_rules(struct simdb *db);
 /* Takes the last transaction back, as if the disk had never had it. */
