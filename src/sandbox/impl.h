@@ -197,6 +197,8 @@ int tar_sanitize(int in, int out, uint64_t max_bytes, struct err *err) MUST_USE;
 /* One directory as JSON, or one file's bytes, into `out`. No symbolic link leads out. Worker. */
 int path_list(const char *root, struct str path, int out, struct err *err) MUST_USE;
 int path_read(const char *root, struct str path, int out, struct err *err) MUST_USE;
+/* "/workspace/a/b", "a/b/", "" as "a/b" and "."; links and ".." stay. */
+int path_relative(struct str path, char out[PATH_MAX], struct err *err) MUST_USE;
 
 void files_close(struct sandboxes *s);
 

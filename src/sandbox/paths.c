@@ -18,7 +18,7 @@
 enum { LIST_ENTRIES = 100000 };
 
 /* "", "/", "/workspace", "a/b", "/workspace/a/b" */
-static int relative(struct str path, char out[PATH_MAX], struct err *err)
+int path_relative(struct str path, char out[PATH_MAX], struct err *err)
 {
     if (path.len && memchr(path.ptr, '\0', path.len))
         return err_at(err, ERR_INVALID, "path", "path: contains a NUL character");
@@ -134,7 +134,7 @@ int path_list(const char *root, struct str path, int out, struct err *err)
 {
     char rel[PATH_MAX];
     int fd = -1;
-    int rc = relative(path, rel, err);
+    int rc = path_relative(path, rel, err);
     if (rc == 0 && str_eqz(str_z(rel), ".") && access(root, F_OK) < 0)
         return fd_write_all(out, STR("{\"data\":[]}"), err); /* nothing has been there yet */
     if (rc == 0)
@@ -158,7 +158,7 @@ int path_read(const char *root, struct str path, int out, struct err *err)
 {
     char rel[PATH_MAX], chunk[65536];
     AUTO_FD int fd = -1;
-    int rc = relative(path, rel, err);
+    int rc = path_relative(path, rel, err);
     if (rc == 0)
         rc = open_beneath(root, rel, O_RDONLY | O_NONBLOCK | O_NOCTTY, &fd, err);
     struct stat st;

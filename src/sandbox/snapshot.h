@@ -17,7 +17,7 @@
 #include <sys/types.h>
 
 enum { SNAPSHOT_ROOTS = 4 };
-/* workspace, outputs, home, base: names below the session's directory. */
+/* Names below the session's directory: workspace, outputs, home and the baseline of the patch. */
 extern const char *const snapshot_roots[SNAPSHOT_ROOTS];
 
 /* A content that is new, to be referred to in a transaction: settle, refer, close. */
