@@ -102,6 +102,7 @@ enum {
     LIMIT_SANDBOX_DISK_MB = 10240,
     LIMIT_REPOSITORY_MB = 4096,   /* one file of what a clone fetches */
     LIMIT_REPOSITORY_DAYS = 30,   /* a mirror that nobody fetches into goes */
+    LIMIT_MIRRORS_MB = 2048,      /* default: all mirrors; then the least recently used go */
     LIMIT_TOOL_NOTE = 128 * 1024, /* what is said before a result */
     LIMIT_OUTPUTS = 1000,         /* files of one session's outputs that are listed */
     LIMIT_SKILL_CACHE = 200,      /* unpacked skills that are kept for the next session */

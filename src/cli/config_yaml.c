@@ -70,6 +70,7 @@ static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
                                                  NUMBER("cpus", limits.cpus),
                                                  NUMBER("file_mb", limits.file_mb),
                                                  NUMBER("disk_mb", limits.disk_mb),
+                                                 NUMBER("mirrors_mb", mirrors_mb),
                                                  TEXT("images", images),
                                                  {0}};
 static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms),

@@ -239,6 +239,7 @@ static int open_sandboxes(struct serve *s, struct err *err)
                                        .store = store_port(s->store),
                                        .allow_addresses = s->config.repository_allow,
                                        .nallow_addresses = s->config.nrepository_allow,
+                                       .mirrors_mb = s->config.mirrors_mb,
                                        .limits = s->config.limits,
                                        .images = s->config.images,
                                        .unsafe = s->unsafe,

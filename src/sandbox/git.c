@@ -12,10 +12,10 @@
 #include "base/log.h"
 #include "egress/address.h"
 #include "io/stream.h"
+#include "sandbox/mirrors.h"
 #include "sandbox/tree.h"
 #include "store/secret.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,7 +23,6 @@
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -47,12 +46,13 @@ struct git_clone {
     const struct git_repository *r;
     enum git_stage stage;
     struct session_paths paths;
-    char mirror[PATH_MAX], scratch[PATH_MAX];
+    char mirrors[PATH_MAX - 128], mirror[PATH_MAX], scratch[PATH_MAX];
     struct loop_work work;
     struct loop_child child;
     struct loop_timer timer;
     struct recipe recipe;
     int errors, out, token;
+    int use; /* as long as the mirror is needed */
     bool spawned, timed_out, too_large, cancelled, http;
     int status;
     int64_t began_ms, logged_ms;
@@ -209,20 +209,25 @@ static int pick_address(struct git_clone *g, const struct sockaddr_storage *addr
         g->host, refused ? ": it is " : "", refused ? refused : "");
 }
 
-static void find_mirror(struct git_clone *g)
-{
-    unsigned char sum[crypto_hash_sha256_BYTES];
-    char hex[sizeof sum * 2 + 1], text[4096];
-    int n = snprintf(text, sizeof text, "%s %s", g->r->workspace, g->r->url);
-    crypto_hash_sha256(sum, (const unsigned char *)text, n > 0 ? (unsigned long long)n : 0);
-    sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
-    snprintf(g->mirror, sizeof g->mirror, "%s/repositories/%.40s.git", g->s->host.data, hex);
-}
-
 /* Of nobody else: what a fetch gets hold of can do nothing to a session. */
 static uid_t mirror_uid(const struct host *h)
 {
     return h->root ? (uid_t)(UID_BASE - 1) : 0;
+}
+
+static int take_mirror(struct git_clone *g, struct err *err)
+{
+    unsigned char sum[crypto_hash_sha256_BYTES];
+    char hex[sizeof sum * 2 + 1], text[4096];
+    struct host *h = &g->s->host;
+    int n = snprintf(text, sizeof text, "%s %s", g->r->workspace, g->r->url);
+    crypto_hash_sha256(sum, (const unsigned char *)text, n > 0 ? (unsigned long long)n : 0);
+    sodium_bin2hex(hex, sizeof hex, sum, sizeof sum);
+    hex[40] = '\0';
+    snprintf(g->mirrors, sizeof g->mirrors, "%s/repositories", h->data);
+    snprintf(g->mirror, sizeof g->mirror, "%s/%s.git", g->mirrors, hex);
+    int rc = fd_mkdirs(g->mirrors, 0700, err);
+    return rc ? rc : mirror_take(g->mirrors, hex, mirror_uid(h), &g->use, err);
 }
 
 /* ---- on a worker ---- */
@@ -297,40 +302,11 @@ static int build(struct git_clone *g, struct err *err)
     return recipe_build(&g->recipe, &how, err);
 }
 
-/* Mirrors that nobody has fetched into for long. One that is in use is locked. */
-static void prune_mirrors(const char *dir)
-{
-    DIR *d = opendir(dir);
-    int64_t now = clock_unix_us() / 1000000;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        char path[PATH_MAX];
-        struct stat st;
-        if (e->d_name[0] == '.' ||
-            snprintf(path, sizeof path, "%s/%s/ostler.lock", dir, e->d_name) >= (int)sizeof path)
-            continue;
-        AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (fd < 0 || fstat(fd, &st) < 0 ||
-            now - st.st_mtim.tv_sec < LIMIT_REPOSITORY_DAYS * INT64_C(86400) ||
-            flock(fd, LOCK_EX | LOCK_NB) < 0)
-            continue;
-        path[strlen(path) - strlen("/ostler.lock")] = '\0';
-        (void)tree_remove(path, NULL);
-    }
-    if (d)
-        closedir(d);
-}
-
 static int prepare_fetch(struct git_clone *g, struct err *err)
 {
-    char parent[PATH_MAX];
-    snprintf(parent, sizeof parent, "%s/repositories", g->s->host.data);
     if (g->err.code) /* of the lookup */
         return g->err.code;
-    find_mirror(g);
-    int rc = fd_mkdirs(parent, 0700, err);
-    prune_mirrors(parent);
-    if (rc == 0)
-        rc = make_dir(g->mirror, mirror_uid(&g->s->host), 0755, err);
+    int rc = take_mirror(g, err);
     if (rc == 0 && str_some(g->r->secret))
         rc = put_token(g, err);
     return rc;
@@ -412,6 +388,10 @@ static void settle_work(struct loop_work *w)
         snprintf(path, sizeof path, "%s/%s", g->paths.dir, scratch[i]);
         tree_remove(path, NULL);
     }
+    fd_close(TAKE_FD(g->use));
+    if (g->mirrors[0])
+        mirrors_prune(g->mirrors, (uint64_t)g->s->host.mirrors_mb << 20,
+                      clock_unix_us() / 1000000);
     if (g->cancelled)
         return;
     bool ok = !g->result.error;
@@ -630,7 +610,7 @@ struct git_clone *git_clone_start(struct sandboxes *s, const char *session_id,
     g->s = s;
     g->session_id = id_from(str_z(session_id));
     g->r = repository;
-    g->errors = g->out = g->token = g->recipe.args = -1;
+    g->errors = g->out = g->token = g->use = g->recipe.args = -1;
     arena_init(&g->recipe.arena, 1);
     g->done = done;
     g->arg = arg;

@@ -44,6 +44,7 @@ struct host {
     struct blobs blobs;
     struct ip_range *allow; /* what repositories may be fetched from beside public addresses */
     size_t nallow;
+    int64_t mirrors_mb; /* of fetched repositories that are kept */
     struct cgroups cg;
     int seccomp; /* memfd */
     char boot_id[64];

@@ -38,6 +38,7 @@ struct sandbox_config {
     /* CIDR: what repositories may be fetched from although it is not public. Until opened. */
     const char *const *allow_addresses;
     size_t nallow_addresses;
+    int64_t mirrors_mb; /* of fetched repositories that are kept for the next session; 0: default */
     const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
     int64_t grace_ms;   /* a hand without a server ends itself after this; 0: default */

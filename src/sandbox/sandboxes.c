@@ -95,6 +95,7 @@ static int fill_host(struct host *h, const struct sandbox_config *cfg, struct er
     h->no_cgroups = cfg->no_cgroups;
     h->network = cfg->egress && !cfg->unsafe;
     h->grace_ms = or_default(cfg->grace_ms, LIMIT_HAND_GRACE_MS);
+    h->mirrors_mb = or_default(cfg->mirrors_mb, LIMIT_MIRRORS_MB);
     fill_limits(&h->limits, &cfg->limits);
     int rc = absolute(cfg->dir, h->dir, sizeof h->dir, err);
     if (rc == 0)

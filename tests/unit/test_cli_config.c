@@ -109,6 +109,7 @@ static void a_complete_file_is_read(void **state)
                           "  cpus: 1\n"
                           "  file_mb: 64\n"
                           "  disk_mb: 1024\n"
+                          "  mirrors_mb: 77\n"
                           "model_requests: {connect_ms: 1, first_byte_ms: 2, silence_ms: 3}\n"
                           "providers:\n"
                           "  anthropic:\n"
@@ -127,6 +128,7 @@ static void a_complete_file_is_read(void **state)
     assert_string_equal(c.judge_model, "script/echo");
     assert_int_equal(c.limits.pids, 100);
     assert_int_equal(c.limits.disk_mb, 1024);
+    assert_int_equal(c.mirrors_mb, 77);
     assert_int_equal(c.connect_ms, 1);
     assert_int_equal(c.first_byte_ms, 2);
     assert_int_equal(c.silence_ms, 3);
