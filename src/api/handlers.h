@@ -25,6 +25,7 @@ void sessions_get(struct call *c);
 void sessions_update(struct call *c);
 void sessions_delete(struct call *c);
 void sessions_archive(struct call *c);
+void sessions_fork(struct call *c);
 
 void resources_add(struct call *c);
 void resources_list(struct call *c);

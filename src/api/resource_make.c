@@ -148,7 +148,7 @@ int resources_insert(struct store_tx *tx, struct call *c, int64_t session_key,
 {
     int rc = 0;
     for (size_t i = 0; i < n && rc == 0; i++) {
-        if (!made[i].repository)
+        if (made[i].copy.id.z[0])
             rc = tx_file_insert(tx, call_workspace(c), &made[i].copy, err);
         /* Whatever becomes of the copy: the agent has it as long as the resource is attached. */
         if (rc == 0 && !made[i].repository)

@@ -30,7 +30,7 @@ struct resource_made {
     struct resource_row row;
     struct str entry; /* of the provision */
     bool repository;
-    struct file_row copy; /* of a file */
+    struct file_row copy; /* of a file; without an id: its content alone */
 };
 /* Looks up the files, gives ids, seals tokens. NOT_FOUND naming the field. */
 int resources_make(struct store_tx *tx, struct call *c, const struct session_row *session,

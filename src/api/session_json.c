@@ -84,6 +84,8 @@ void session_write(struct jw *w, const struct session_row *row, int64_t now_us)
     jw_ktime(w, "created_at", row->created_us);
     jw_ktime(w, "updated_at", row->updated_us);
     jw_ktime(w, "archived_at", row->archived_us);
+    if (str_some(row->forked_from))
+        jw_kraw(w, "forked_from", row->forked_from);
     jw_obj_end(w);
 }
 
