@@ -1,7 +1,7 @@
 # The rules of tools/check-layers.
 BEGIN {
     # Highest first; modules on one line stand side by side and do not see each other.
-    n = split("cli|api|dream routine|engine|memory vault|sandbox web|model mcp egress|store|http|io|core|json|base", rows, "|")
+    n = split("cli|worker|api|dream routine|engine|memory vault|sandbox web|model mcp egress|store|http|io|core|json|base", rows, "|")
     for (i = 1; i <= n; i++) {
         m = split(rows[i], names, " ")
         for (j = 1; j <= m; j++) rank[names[j]] = n - i + 1

@@ -15,6 +15,7 @@ const struct cli_command cli_commands[] = {
     {"events", "show or follow a session's events", cmd_events},
     {"replay", "build a session's model requests again; ask another agent or model", cmd_replay},
     {"keys", "create, list and revoke API keys", cmd_keys},
+    {"worker", "run the tools of a self-hosted environment's sessions on this host", cmd_worker},
     {"doctor", "check what works on this host and say what to do about the rest", cmd_doctor},
     {"config", "check a configuration file, or print a commented one", cmd_config},
     {"completion", "print the completion for a shell", cmd_completion},

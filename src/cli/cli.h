@@ -31,6 +31,7 @@ int cmd_sessions(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
+int cmd_worker(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_completion(int argc, char **argv);
