@@ -390,8 +390,7 @@ static void settle_work(struct loop_work *w)
     }
     fd_close(TAKE_FD(g->use));
     if (g->mirrors[0])
-        mirrors_prune(g->mirrors, (uint64_t)g->s->host.mirrors_mb << 20,
-                      clock_unix_us() / 1000000);
+        mirrors_prune(g->mirrors, (uint64_t)g->s->host.mirrors_mb << 20, clock_unix_us() / 1000000);
     if (g->cancelled)
         return;
     bool ok = !g->result.error;
