@@ -219,6 +219,43 @@ void resources_update(struct call *c)
 
 /* ---- taking one away ---- */
 
+/* The entry of a file resource; NULL: there is none. */
+static const struct json *file_entry(const struct json *provision, struct str id)
+{
+    const struct json *files = json_get(provision, "files");
+    if (json_is(files, JSON_ARRAY))
+        json_for_each (v, files)
+            if (str_eq(json_get_str(v, "id"), id))
+                return v;
+    return NULL;
+}
+
+static bool names_content(const struct json *provision, struct str blob)
+{
+    static const char *const lists[] = {"files", "skills"};
+    for (size_t i = 0; i < COUNT_OF(lists); i++)
+        if (json_is(json_get(provision, lists[i]), JSON_ARRAY))
+            json_for_each (v, json_get(provision, lists[i]))
+                if (str_eq(json_get_str(v, "blob"), blob))
+                    return true;
+    return false;
+}
+
+/* A sandbox that is just being made by the old provision may miss the content: of a file that
+ * nobody wants any more. One that runs has a name of its own for it until the next call. */
+static int release_content(struct store_tx *tx, struct call *c, const struct resource_call *s,
+                           struct err *err)
+{
+    const struct json *before, *after;
+    if (json_parse(&c->arena, s->session.provision, 0, &before, err) ||
+        json_parse(&c->arena, s->provision, 0, &after, err))
+        return err_set(err, ERR_CORRUPT, "the session's resources cannot be read");
+    struct str blob = json_get_str(file_entry(before, id_str(&s->row.id)), "blob");
+    if (blob.len == 0 || names_content(after, blob))
+        return 0;
+    return tx_session_blob_drop(tx, s->session.key, blob, err);
+}
+
 static int delete_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct resource_call *s = c->state;
@@ -236,7 +273,8 @@ static int delete_step(struct store_tx *tx, struct call *c, struct err *err)
     rc = tx_file_delete(tx, call_workspace(c), id_str(&s->row.file_id), clock_unix_us(), err);
     if (rc && rc != ERR_NOT_FOUND) /* the client may have deleted the copy itself */
         return rc;
-    return save(tx, c, s, id_str(&s->row.id), 0, err);
+    rc = save(tx, c, s, id_str(&s->row.id), 0, err);
+    return rc ? rc : release_content(tx, c, s, err);
 }
 
 static void deleted(struct call *c)
@@ -249,6 +287,7 @@ static void deleted(struct call *c)
     jw_obj_end(&w);
     call_reply(c, &b);
     tell_engine(c);
+    file_sweep_kick(c->api->sweep);
 }
 
 void resources_delete(struct call *c)

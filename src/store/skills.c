@@ -255,6 +255,18 @@ int tx_session_blob_add(struct store_tx *tx, int64_t session_key, struct str blo
     return rc || changes == 0 ? rc : db_exec(tx->db, use, DB_ARGS(db_text(blob)), NULL, err);
 }
 
+int tx_session_blob_drop(struct store_tx *tx, int64_t session_key, struct str blob, struct err *err)
+{
+    static const char sql[] =
+        "DELETE FROM session_blob WHERE session = ?1 AND blob = ?2 AND seq = 0 AND NOT EXISTS"
+        " (SELECT 1 FROM checkpoint c WHERE c.session = ?1 AND c.manifest = ?2)";
+    static const char unuse[] =
+        "UPDATE blob SET refs = refs - 1, changes = changes + 1 WHERE name = ?1";
+    int64_t changes = 0;
+    int rc = db_exec(tx->db, sql, DB_ARGS(db_i64(session_key), db_text(blob)), &changes, err);
+    return rc || changes == 0 ? rc : db_exec(tx->db, unuse, DB_ARGS(db_text(blob)), NULL, err);
+}
+
 int tx_session_blobs_release(struct store_tx *tx, int64_t session_key, struct err *err)
 {
     static const char unuse[] = "UPDATE blob SET refs = refs - 1, changes = changes + 1"

@@ -389,6 +389,9 @@ int tx_skill_version_delete(struct store_tx *tx, const struct skill_version_row 
  * of the file or skill it came from. Twice is fine. The blob must be known. */
 int tx_session_blob_add(struct store_tx *tx, int64_t session_key, struct str blob,
                         struct err *err) MUST_USE;
+/* The provision names it no more. What a checkpoint of the session needs stays. */
+int tx_session_blob_drop(struct store_tx *tx, int64_t session_key, struct str blob,
+                         struct err *err) MUST_USE;
 
 /* ---- small durable values of the server itself ---- */
 int tx_meta_get(struct store_tx *tx, const char *key, struct arena *a, struct str *out,

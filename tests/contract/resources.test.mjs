@@ -1,6 +1,7 @@
 // /v1/sessions/{id}/resources: files and repositories of a session, and what a session leaves in its outputs.
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { toFile } from '@anthropic-ai/sdk';
 import { refused, SDKS, texts, useServer } from '../lib/harness.mjs';
@@ -121,6 +122,29 @@ test('a file stays for the agent when the client deletes what it was attached fr
     await world.client().beta.files.delete(file.id);
     await world.client().beta.files.delete(s.resources[0].file_id);
     assert.equal(await run(s, 'cat /mnt/session/uploads/kept'), 'kept');
+});
+
+test('the content of a file that was taken away goes, unless another resource has it', async () => {
+    const api = world.client().beta.sessions.resources;
+    const text = 'only-here-9b1f2c';
+    const blobs = path.join(world.server.data, 'blobs');
+    const kept = () => readdirSync(blobs, { recursive: true, withFileTypes: true }).some((e) => e.isFile() && holds(path.join(e.parentPath, e.name)));
+    const holds = (file) => {
+        try {
+            return readFileSync(file, 'utf8').includes(text);
+        } catch {
+            return false;
+        }
+    };
+    const file = await upload(text);
+    const s = await session([{ type: 'file', file_id: file.id, mount_path: '/one' }, { type: 'file', file_id: file.id, mount_path: '/two' }]);
+    await world.client().beta.files.delete(file.id);
+    await api.delete(s.resources[0].id, { session_id: s.id });
+    assert.equal(await run(s, 'cat /mnt/session/uploads/two; ls /mnt/session/uploads'), `${text}two`);
+    assert.ok(kept());
+    await api.delete(s.resources[1].id, { session_id: s.id });
+    assert.equal(await run(s, 'ls -A /mnt/session/uploads | wc -l'), '0');
+    await eventually('the content to go', () => !kept());
 });
 
 describe('outputs', () => {

@@ -1,6 +1,8 @@
 /* Skills, their versions, and the contents that a session was given. */
 #include "store_rig.h"
 
+#include "store/checkpoints.h"
+
 #include "base/limits.h"
 
 static struct skill_row a_skill(int64_t now_us)
@@ -148,6 +150,36 @@ static void a_session_keeps_its_contents_until_it_is_deleted(void **state)
     assert_int_equal(refs("b1"), 0);
 }
 
+static void a_content_that_is_named_no_more_is_the_sessions_no_more(void **state)
+{
+    (void)state;
+    struct skill_row skill = a_skill(1000);
+    struct skill_version_row one = a_version(&skill, "b1", 2000);
+    struct skill_version_row two = a_version(&skill, "b2", 2001);
+    struct session_row session = {.id = id_new("sesn"),
+                                  .workspace_id = t.ws,
+                                  .thread_id = id_new("sthr"),
+                                  .agent_id = id_new("agent"),
+                                  .environment_id = id_new("env"),
+                                  .created_us = 1};
+    OK(tx_session_insert(&t.tx, &session, &t.err));
+    OK(tx_session_blob_add(&t.tx, session.key, one.blob, &t.err));
+    OK(tx_session_blob_drop(&t.tx, session.key, one.blob, &t.err));
+    OK(tx_session_blob_drop(&t.tx, session.key, one.blob, &t.err));
+    OK(tx_session_blob_drop(&t.tx, session.key, two.blob, &t.err));
+    assert_int_equal(refs("b1"), 1);
+    assert_int_equal(refs("b2"), 1);
+    /* What a checkpoint is made of stays, whatever else it is. */
+    const struct checkpoint_row row = {.seq = 3, .manifest = two.blob, .at_us = 1};
+    const struct checkpoint_blob blobs[] = {{two.blob, 1}, {one.blob, 1}};
+    OK(tx_session_blob_add(&t.tx, session.key, two.blob, &t.err));
+    OK(tx_checkpoint_put(&t.tx, id_str(&session.id), &row, blobs, 2, &t.err));
+    OK(tx_session_blob_drop(&t.tx, session.key, two.blob, &t.err));
+    OK(tx_session_blob_drop(&t.tx, session.key, one.blob, &t.err));
+    assert_int_equal(refs("b1"), 2);
+    assert_int_equal(refs("b2"), 2);
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -156,6 +188,7 @@ int main(void)
         T(version_numbers_grow_when_the_clock_goes_back),
         T(skills_of_another_workspace_do_not_exist),
         T(a_session_keeps_its_contents_until_it_is_deleted),
+        T(a_content_that_is_named_no_more_is_the_sessions_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
