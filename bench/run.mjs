@@ -13,11 +13,12 @@ import { http } from './benches/http.mjs';
 import { concurrent, first } from './benches/turns.mjs';
 import { sandbox } from './benches/sandbox.mjs';
 import { egress } from './benches/egress.mjs';
+import { snapshot } from './benches/snapshot.mjs';
 import { isolation } from './benches/isolation.mjs';
 import { fan, stall } from './benches/streams.mjs';
 import { boot, idle, kill, slow } from './benches/life.mjs';
 
-const benches = { ack, group, http, first, concurrent, sandbox, isolation, egress, fan, stall, boot, kill, idle, slow, json };
+const benches = { ack, group, http, first, concurrent, sandbox, isolation, egress, snapshot, fan, stall, boot, kill, idle, slow, json };
 const results = path.join(import.meta.dirname, 'results');
 
 function options() {

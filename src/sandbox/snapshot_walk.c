@@ -263,7 +263,7 @@ static void take_symlink(struct snap_walk *w, int at, const char *name, struct s
 
 static int too_deep(struct snap_walk *w, struct err *err)
 {
-    return err_set(err, ERR_LIMIT, "'%.80s...' has more than %d directories above it", w->path.data,
+    return err_set(err, ERR_LIMIT, "'%.80s...' lies deeper than %d directories", w->path.data,
                    SNAP_DEPTH);
 }
 
@@ -300,6 +300,8 @@ static int take_entry(struct snap_walk *w, int at, const char *name, unsigned de
     struct snap_entry e = {.mode = st.st_mode & 0777, .mtime_ns = snap_time_ns(st.st_mtim)};
     if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode))
         return 0;
+    if (depth > SNAP_DEPTH)
+        return too_deep(w, err);
     e.path = arena_str(&w->tree->arena, buf_view(&w->path));
     if (!str_some(e.path))
         return check_bounds(w, err);
@@ -307,8 +309,6 @@ static int take_entry(struct snap_walk *w, int at, const char *name, unsigned de
         rc = take_file(w, at, name, &st, &e, &gone, err);
     } else if (S_ISLNK(st.st_mode)) {
         take_symlink(w, at, name, &e, &gone);
-    } else if (depth >= SNAP_DEPTH) {
-        return too_deep(w, err);
     } else {
         dir = open_entry(at, name, O_DIRECTORY, S_IRUSR | S_IXUSR);
         e.kind = SNAP_DIR;
