@@ -13,6 +13,7 @@
 #include "hand/tools.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/types.h>
 
 enum {
@@ -61,6 +62,7 @@ struct call {
 
 struct shell {
     pid_t pid; /* 0: none runs */
+    bool oom_first;
     int in, out, status;
     struct buf script; /* not written yet */
     struct buf output; /* of the current call, at most twice what is kept */
@@ -135,8 +137,11 @@ void shell_end(struct hand *h, const char *text, const char *reason, bool with_o
 /* In a child of the hand, before exec or a tool: default signals, no descriptors but the first
  * `keep`, a session of its own. */
 void proc_child(int keep);
-/* Makes the kernel prefer this process when memory runs out. */
-void proc_oom_first(void);
+/* The signals that the hand ignores or blocks and its children do not. */
+void proc_default_signals(sigset_t *out);
+/* Makes the kernel prefer this process, and what it starts, when memory runs out. False where it
+ * has not executed its program yet: the file is nobody's while the hand's memory is in it. */
+bool proc_oom_first(pid_t pid);
 /* Kills everything but the hand and the file tools' sessions. */
 void proc_kill_shell(struct hand *h);
 /* Memory outlives its processes as files in /dev/shm and as System V objects: these go too. */

@@ -27,7 +27,13 @@
 
 extern char **environ;
 
-enum { LAUNCH_FAILED = 125, LAUNCH_STAGED = 32, LAUNCH_MERGED = 2 };
+enum {
+    LAUNCH_FAILED = 125,
+    LAUNCH_STAGED = 32,
+    LAUNCH_MERGED = 2,
+    LAUNCH_ARGS = 1024,
+    LAUNCH_ARGS_BYTES = 4 << 20
+};
 
 static _Noreturn void die(const char *what, const char *which)
 {
@@ -228,10 +234,42 @@ static int take_option(struct launch *l, int left, char **argv)
     return 0;
 }
 
+/* FD: the arguments come on a pipe, as strings that end with a zero, after the last one an empty
+ * one. The server starts this program before it knows them all, so that its start and the server's
+ * preparations take the same time. A pipe that ends sooner is the word that the server is gone. */
+static char **read_arguments(const char *fd_text, int *argc)
+{
+    static char *list[LAUNCH_ARGS + 1];
+    struct buf text = BUF_INIT(LAUNCH_ARGS_BYTES); /* until the program is executed */
+    struct err err;
+    int64_t fd;
+    if (!str_i64(str_z(fd_text), &fd) || fd < 3 || fd > 1023 || fd_read_all((int)fd, &text, &err)) {
+        errno = EINVAL;
+        die("cannot read arguments from", fd_text);
+    }
+    fd_close((int)fd);
+    if (text.len < 2 || text.data[text.len - 1] || text.data[text.len - 2]) {
+        fprintf(stderr, "launch: the server ended before it had said what to start\n");
+        exit(LAUNCH_FAILED);
+    }
+    int n = 0;
+    for (char *at = text.data; at < text.data + text.len - 1; at += strlen(at) + 1) {
+        if (n == LAUNCH_ARGS) {
+            errno = E2BIG;
+            die("cannot take", "so many arguments");
+        }
+        list[n++] = at;
+    }
+    *argc = n;
+    return list;
+}
+
 int launch_main(int argc, char **argv)
 {
     struct launch l = {.nstaged = 0};
     int i = 0;
+    if (argc == 2 && str_eqz(str_z(argv[0]), "--args"))
+        argv = read_arguments(argv[1], &argc);
     while (i < argc && !str_eqz(str_z(argv[i]), "--")) {
         int took = take_option(&l, argc - i, argv + i);
         if (took == 0) {

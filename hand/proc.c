@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
 #include <sys/shm.h>
@@ -19,27 +18,33 @@
 
 enum { KILL_ROUNDS = 32, SHARED_SMALL_KB = 32 << 10 };
 
+static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP};
+
+void proc_default_signals(sigset_t *out)
+{
+    sigemptyset(out);
+    for (size_t i = 0; i < COUNT_OF(defaults); i++)
+        sigaddset(out, defaults[i]);
+}
+
 void proc_child(int keep)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    static const int back[] = {SIGPIPE, SIGXFSZ, SIGTERM, SIGINT, SIGHUP};
-    for (size_t i = 0; i < COUNT_OF(back); i++)
-        signal(back[i], SIG_DFL);
+    for (size_t i = 0; i < COUNT_OF(defaults); i++)
+        signal(defaults[i], SIG_DFL);
     close_range((unsigned)keep, ~0U, 0);
     setsid();
 }
 
-void proc_oom_first(void)
+bool proc_oom_first(pid_t pid)
 {
-    /* The file belongs to nobody here while the process cannot be dumped, as the hand cannot. There
-     * is nothing of the hand's left to steal: its descriptors are closed, and exec comes next. */
-    prctl(PR_SET_DUMPABLE, 1);
-    AUTO_FD int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    char path[64];
     struct err err;
-    if (fd >= 0 && fd_write_all(fd, STR("500"), &err) != 0)
-        return; /* it would only have been a preference */
+    snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+    AUTO_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+    return fd >= 0 && fd_write_all(fd, STR("500"), &err) == 0;
 }
 
 /* ---- /proc ---- */

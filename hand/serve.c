@@ -454,12 +454,12 @@ int hand_serve(const struct hand_config *cfg)
         return 1;
     /* Orphans come to us even where we are not pid 1. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (getpid() == 1)
+        shell_prepare(h); /* it starts while the rest is done */
     h->proxy_fd = cfg->proxy_port ? network_listen(cfg->proxy_port) : -1;
     if (cfg->proxy_port && h->proxy_fd < 0)
         return 1;
     h->alone_since_us = clock_mono_us();
-    if (getpid() == 1)
-        shell_prepare(h);
     loop(h);
     /* As pid 1 our end is everybody's; elsewhere the shell's family must be ended. */
     shell_end(h, NULL, NULL, false);

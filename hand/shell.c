@@ -14,11 +14,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+extern char **environ;
 
 enum {
     OUT_FD = 250, /* in the shell: where a command's output goes */
@@ -34,30 +37,50 @@ void shell_init(struct shell *sh)
     *sh = (struct shell){.in = -1, .out = -1, .status = -1, .spill = {.fd = -1}};
     sh->script = BUF_INIT(SCRIPT_MAX);
     sh->output = BUF_INIT(4 * LIMIT_BASH_OUTPUT + DRAIN_MAX);
+    /* For every shell. */
+    setenv("PS1", "", 1);
+    setenv("PS2", "", 1);
+    setenv("TERM", "dumb", 1);
 }
 
 /* ---- starting a shell ---- */
 
-static _Noreturn void run_shell(const struct hand *h, int in, int out, int report)
+/* By posix_spawn: a fork would first copy what the hand and the shell then both write to. All that
+ * the hand has open is closed on exec. */
+static int run_shell(const char *workdir, int in, int out, int report, pid_t *pid)
 {
-    int null = open("/dev/null", O_RDWR);
+    static char *const argv[] = {"/bin/bash", "--noprofile", "--norc", NULL};
+    posix_spawn_file_actions_t fa;
+    posix_spawnattr_t attr;
+    sigset_t none, back;
+    sigemptyset(&none);
+    proc_default_signals(&back);
+    int rc = posix_spawn_file_actions_init(&fa);
+    if (rc)
+        return rc;
+    rc = posix_spawnattr_init(&attr);
+    if (rc) {
+        posix_spawn_file_actions_destroy(&fa);
+        return rc;
+    }
     /* First out of the way of the targets, whatever numbers they have. */
-    in = fcntl(in, F_DUPFD, SHELL_FDS);
-    out = fcntl(out, F_DUPFD, SHELL_FDS);
-    report = fcntl(report, F_DUPFD, SHELL_FDS);
-    if (null < 0 || dup2(in, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
-        dup2(out, OUT_FD) < 0 || dup2(report, REPORT_FD) < 0)
-        _exit(126);
-    close_range(3, OUT_FD - 1, 0);
-    proc_child(SHELL_FDS);
-    proc_oom_first();
-    if (chdir(h->cfg.workdir) < 0 && chdir("/") < 0)
-        _exit(126);
-    setenv("PS1", "", 1);
-    setenv("PS2", "", 1);
-    setenv("TERM", "dumb", 1);
-    execl("/bin/bash", "/bin/bash", "--noprofile", "--norc", (char *)NULL);
-    _exit(127);
+    const int dups[][2] = {{in, SHELL_FDS}, {out, SHELL_FDS + 1},    {report, SHELL_FDS + 2},
+                           {SHELL_FDS, 0},  {SHELL_FDS + 1, OUT_FD}, {SHELL_FDS + 2, REPORT_FD}};
+    rc = posix_spawn_file_actions_addchdir_np(&fa, workdir);
+    for (size_t i = 0; i < COUNT_OF(dups) && rc == 0; i++)
+        rc = posix_spawn_file_actions_adddup2(&fa, dups[i][0], dups[i][1]);
+    for (int i = 1; i < 3 && rc == 0; i++)
+        rc = posix_spawn_file_actions_addopen(&fa, i, "/dev/null", O_RDWR, 0);
+    rc = rc ? rc : posix_spawn_file_actions_addclosefrom_np(&fa, SHELL_FDS);
+    rc = rc ? rc : posix_spawnattr_setsigmask(&attr, &none);
+    rc = rc ? rc : posix_spawnattr_setsigdefault(&attr, &back);
+    rc = rc ? rc
+            : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                  POSIX_SPAWN_SETSID);
+    rc = rc ? rc : posix_spawn(pid, argv[0], &fa, &attr, argv, environ);
+    posix_spawnattr_destroy(&attr);
+    posix_spawn_file_actions_destroy(&fa);
+    return rc;
 }
 
 static int open_pipes(int fds[6])
@@ -81,11 +104,11 @@ static bool shell_start(struct hand *h, char why[128])
     struct shell *sh = &h->shell;
     int fds[6];
     int sys = open_pipes(fds);
-    pid_t pid = sys ? -1 : fork();
-    if (pid == 0)
-        run_shell(h, fds[0], fds[3], fds[5]);
-    if (pid < 0) {
-        sys = sys ? sys : errno;
+    pid_t pid = -1;
+    sys = sys ? sys : run_shell(h->cfg.workdir, fds[0], fds[3], fds[5], &pid);
+    if (sys == ENOENT || sys == ENOTDIR || sys == EACCES) /* it may be the directory */
+        sys = run_shell("/", fds[0], fds[3], fds[5], &pid);
+    if (sys) {
         close_all(fds, 6);
         snprintf(why, 128, "bash: cannot start a shell: %s",
                  sys == EAGAIN ? "too many processes run in the sandbox" : strerror(sys));
@@ -93,6 +116,7 @@ static bool shell_start(struct hand *h, char why[128])
     }
     close_all((int[]){fds[0], fds[3], fds[5]}, 3);
     sh->pid = pid;
+    sh->oom_first = false;
     sh->in = fds[1];
     sh->out = fds[2];
     sh->status = fds[4];
@@ -160,6 +184,8 @@ static void begin(struct hand *h, struct call *c, struct str command)
         call_done(h, c, str_z(why), true, "pids");
         return;
     }
+    if (!sh->oom_first) /* what the shell starts inherits it: it would only be a preference */
+        sh->oom_first = proc_oom_first(sh->pid);
     sh->call = c;
     sh->seq++;
     sh->report_len = 0;

@@ -336,12 +336,22 @@ static void prepare_work(struct loop_work *w)
 }
 
 static void starting_failed(struct box *b, const char *why);
+static void child_failed(struct box *b, int status);
 
 static void on_child_exit(struct loop_child *c, int status)
 {
     struct box *b = CONTAINER_OF(c, struct box, child);
+    if (sm_state(&b->sm) == BOX_PREPARING) {
+        b->child_ended = true; /* told when the worker is done */
+        b->child_status = status;
+    }
     if (sm_state(&b->sm) != BOX_STARTING || b->working)
         return; /* the connection's end says the same */
+    child_failed(b, status);
+}
+
+static void child_failed(struct box *b, int status)
+{
     char text[BOX_TEXT_MAX], said[512];
     ssize_t n = pread(b->errors, said, sizeof said, 0);
     struct str line = str_trim(str_n(said, n > 0 ? (size_t)n : 0));
@@ -355,20 +365,7 @@ static void on_child_exit(struct loop_child *c, int status)
 static void prepare_done(struct box *b)
 {
     struct start *st = &b->start;
-    struct err err = b->job_err;
-    if (err.code == 0) {
-        AUTO_FD int filter = host_seccomp(&b->s->host);
-        int fds[START_FDS] = {-1, -1, st->errors, st->listen, st->recipe.args, filter, st->info};
-        struct loop_spawn how = {.file = st->recipe.argv[0],
-                                 .argv = st->recipe.argv,
-                                 .fds = fds,
-                                 .nfds = START_FDS,
-                                 .new_session = true};
-        if (loop_spawn(b->s->loop, &b->child, &how, on_child_exit, &err) == 0)
-            b->child_open = true;
-    }
-    b->info = TAKE_FD(st->info);
-    b->errors = TAKE_FD(st->errors);
+    struct err err = st->spawn_err.code ? st->spawn_err : b->job_err;
     b->record = st->record;
     b->limits = st->limits;
     b->adopted = false;
@@ -381,10 +378,20 @@ static void prepare_done(struct box *b)
         tick(b);
         return;
     }
-    if (err.code == 0 && box_dial(b, &err) == 0)
+    if (b->child_ended && (err.code == 0 || err.sys == EPIPE))
+        child_failed(b, b->child_status);
+    else if (err.code == 0 && box_dial(b, &err) == 0)
         sm_move(&b->sm, BOX_STARTING);
     else
         starting_failed(b, err.msg);
+}
+
+static void prepare(struct box *b)
+{
+    sm_move(&b->sm, BOX_PREPARING);
+    drop_child_files(b);
+    start_begin(b, &b->start, on_child_exit);
+    job(b, prepare_work, prepare_done);
 }
 
 /* UP: the pid, for whoever has to end this hand one day. */
@@ -674,8 +681,7 @@ static void tick_absent(struct box *b)
         provision_begin(b, true);
         return;
     }
-    sm_move(&b->sm, BOX_PREPARING);
-    job(b, prepare_work, prepare_done);
+    prepare(b);
 }
 
 static void tick(struct box *b)

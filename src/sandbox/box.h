@@ -37,11 +37,12 @@ struct box_call {
     char text[];
 };
 
-/* What the worker prepares for a start. */
+/* What is prepared for a start. The launcher is started at once and waits for its arguments, which
+ * the worker writes to `tell`. */
 struct start {
-    struct recipe recipe;
     struct sandbox_record record;
-    int listen, info, errors;
+    int listen, args, told, tell;
+    struct err spawn_err;
     struct sandbox_limits limits;
     uint64_t disk_used, disk_free;
     bool filled;
@@ -77,6 +78,8 @@ struct box {
     struct loop_child child; /* bubblewrap, when we started it */
     bool child_open, child_closing;
     int info, errors;
+    bool child_ended; /* before the worker had prepared everything */
+    int child_status;
     struct sandbox_limits limits;
     bool looked; /* for a record, since this server began */
     bool found;
@@ -115,6 +118,9 @@ void box_start_timeout(struct loop_timer *t);
 
 /* ---- start.c ---- */
 
+/* The descriptors of a sandbox to come, and its launcher. */
+void start_begin(struct box *b, struct start *st,
+                 void (*exited)(struct loop_child *, int wait_status));
 int start_prepare(struct box *b, struct start *st, struct err *err); /* worker */
 void start_fini(struct start *st);
 /* The hand's pid on the host, as bubblewrap reported it; 0 before it has. */

@@ -245,25 +245,43 @@ static int limit_v1(size_t i, const char *dir, const struct cgroup_limits *l)
     return sys;
 }
 
-int cgroup_make(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
-                struct err *err)
+static int each_dir(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
+                    struct err *err)
 {
-    for (size_t i = 0; i < CGROUP_DIRS; i++) {
+    for (size_t i = 0; cg->kind != CGROUP_NONE && i < CGROUP_DIRS; i++) {
         if (!cg->base[i][0] || (cg->kind == CGROUP_V2 && i))
             continue;
         char dir[CGROUP_PATH + 128];
         group_dir(cg, i, name, dir);
-        int sys = make_dir(cg->base[i]);
-        if (sys == 0)
-            sys = make_dir(dir);
-        if (sys == 0)
+        int sys = 0;
+        if (limits)
             sys = cg->kind == CGROUP_V2 ? limit_v2(dir, limits) : limit_v1(i, dir, limits);
+        else if ((sys = make_dir(dir)) == ENOENT && (sys = make_dir(cg->base[i])) == 0)
+            sys = make_dir(dir);
         if (sys) {
             err_sys(err, sys, "cgroup %s", dir);
             return ERR_IO;
         }
     }
     return 0;
+}
+
+int cgroup_begin(const struct cgroups *cg, const char *name, struct err *err)
+{
+    return each_dir(cg, name, NULL, err);
+}
+
+int cgroup_limit(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
+                 struct err *err)
+{
+    return each_dir(cg, name, limits, err);
+}
+
+int cgroup_make(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
+                struct err *err)
+{
+    int rc = cgroup_begin(cg, name, err);
+    return rc ? rc : cgroup_limit(cg, name, limits, err);
 }
 
 size_t cgroup_procs(const struct cgroups *cg, const char *name,

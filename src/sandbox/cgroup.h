@@ -35,6 +35,10 @@ void cgroups_detect(struct cgroups *cg, bool none); /* `none`: does not try */
 /* An empty group; one of that name that is left over is taken over. */
 int cgroup_make(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
                 struct err *err) MUST_USE;
+/* The same in two steps: a memory limit takes the kernel up to a millisecond. */
+int cgroup_begin(const struct cgroups *cg, const char *name, struct err *err) MUST_USE;
+int cgroup_limit(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
+                 struct err *err) MUST_USE;
 /* Paths of the files through which a process joins it; how many. */
 size_t cgroup_procs(const struct cgroups *cg, const char *name,
                     char paths[CGROUP_DIRS][CGROUP_PATH + 128]);

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RECORD_MAX = 65536 };
+enum { RECORD_MAX = 65536, RECORD_SIZE = 2048 };
 
 /* ---- a session's directories ---- */
 
@@ -131,8 +131,15 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     jw_ki64(&w, "generation", r->generation);
     jw_obj_end(&w);
     jw_done(&w);
+    /* Written over the old one at once, to one size: renaming a new file over an old one makes some
+     * file systems write it out first. A process that is killed leaves one or the other. */
+    while (b.len < RECORD_SIZE - 1)
+        buf_ch(&b, ' ');
     buf_ch(&b, '\n');
-    return replace_file(path, buf_view(&b), err);
+    AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return err_sys(err, errno, "%s", path);
+    return fd_write_all(fd, buf_view(&b), err);
 }
 
 int64_t process_start_time(int64_t pid)

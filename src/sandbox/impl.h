@@ -122,13 +122,15 @@ int host_tmpfile(const struct host *h, struct err *err) MUST_USE;
 
 /* ---- start.c: what is started, by the probe as well ---- */
 
-/* Descriptors of the launcher: none, none, errors, socket, arguments, filter, info. */
+/* Descriptors of the launcher: none, none, errors, socket, arguments, filter, info, and where it
+ * reads its own arguments. */
 enum {
     START_FD_ERRORS = 2,
     START_FD_LISTEN,
     START_FD_ARGS,
     START_FD_SECCOMP,
     START_FD_INFO,
+    START_FD_TOLD,
     START_FDS
 };
 
@@ -137,6 +139,7 @@ struct start_how {
     const struct sandbox_limits *limits;
     const char *const *variables; /* as in struct recipe_how */
     const struct layer *layer;    /* the environment's, or NULL */
+    int args_into;                /* as in struct recipe_how */
     bool selftest;                /* the hand tells what holds instead of serving; no info */
 };
 /* One recipe for sessions and for the probe, so that what keeps one from starting shows in the

@@ -340,15 +340,27 @@ int recipe_build(struct recipe *r, const struct recipe_how *how, struct err *err
     int rc = 0;
     if (r->arena.failed || !buf_ok(&b))
         rc = err_set(err, ERR_LIMIT, "the sandbox's arguments are too long");
-    if (rc == 0 && (r->args = memfd_create("bwrap-args", MFD_CLOEXEC)) < 0)
+    if (rc == 0 && !how->args_into && (r->args = memfd_create("bwrap-args", MFD_CLOEXEC)) < 0)
         rc = err_sys(err, errno, "memfd");
+    int to = how->args_into ? how->args_into : r->args;
     if (rc == 0)
-        rc = fd_write_all(r->args, buf_view(&b), err);
-    if (rc == 0 && lseek(r->args, 0, SEEK_SET) < 0)
+        rc = fd_write_all(to, buf_view(&b), err);
+    if (rc == 0 && lseek(to, 0, SEEK_SET) < 0)
         rc = err_sys(err, errno, "memfd");
     if (rc)
         recipe_fini(r);
     return rc;
+}
+
+int recipe_tell(const struct recipe *r, int to, struct err *err)
+{
+    AUTO_BUF struct buf b = BUF_INIT(RECIPE_ARENA);
+    for (size_t i = 2; i < r->n; i++) /* behind the program and --launch */
+        arg(&b, r->argv[i]);
+    arg(&b, ""); /* the end: without it the launcher knows that its server died over it */
+    if (!buf_ok(&b))
+        return err_set(err, ERR_LIMIT, "the sandbox's arguments are too long");
+    return fd_write_all(to, buf_view(&b), err);
 }
 
 void recipe_fini(struct recipe *r)

@@ -41,7 +41,8 @@ struct recipe_how {
     int64_t file_mb, cpu_seconds, memory_mb; /* rlimits; 0: none */
     int64_t shm_mb;                          /* of /dev/shm; 0: as much as there ever is */
     int args_fd, seccomp_fd, info_fd;        /* numbers in the child; info_fd -1: none */
-    bool pid1;                               /* the command is pid 1 itself */
+    int args_into; /* a memfd of the caller's, for what the child gets as args_fd; 0: one is made */
+    bool pid1;     /* the command is pid 1 itself */
     bool die_with_server;
     bool unsafe; /* no bubblewrap: the command as it is, with the mounts' paths on the host */
 };
@@ -50,11 +51,13 @@ struct recipe {
     struct arena arena;
     const char *argv[RECIPE_ARGV];
     size_t n;
-    int args; /* memfd: what the child gets as args_fd */
+    int args; /* memfd: what the child gets as args_fd; -1: it is the caller's */
 };
 
 /* Copies everything it needs of `how`. */
 int recipe_build(struct recipe *r, const struct recipe_how *how, struct err *err) MUST_USE;
+/* The launcher's arguments, for one that was started with --args and reads them from a pipe. */
+int recipe_tell(const struct recipe *r, int to, struct err *err) MUST_USE;
 void recipe_fini(struct recipe *r);
 
 #endif

@@ -15,18 +15,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static int listen_at(const char *path, int *ret_fd, struct err *err)
+static int listen_at(const char *path, int fd, struct err *err)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (!str_copyz(a.sun_path, sizeof a.sun_path, str_z(path)))
         return err_set(err, ERR_INVALID, "the socket's path is too long: %s", path);
-    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_sys(err, errno, "socket");
     unlink(path);
     if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || chmod(path, 0600) < 0 || listen(fd, 4) < 0)
         return err_sys(err, errno, "%s", path);
-    *ret_fd = TAKE_FD(fd);
     return 0;
 }
 
@@ -120,6 +116,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .file_mb = how->limits->file_mb,
         .shm_mb = how->limits->memory_mb / 4, /* full, it must leave room to empty it */
         .args_fd = START_FD_ARGS,
+        .args_into = how->args_into,
         .seccomp_fd = START_FD_SECCOMP,
         .info_fd = how->selftest ? -1 : START_FD_INFO,
         .pid1 = true,
@@ -130,59 +127,116 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
     return recipe_build(out, &recipe, err);
 }
 
-static int make_cgroup(struct box *b, const struct start *st, struct err *err)
+static int open_all(struct box *b, struct start *st, struct err *err)
 {
-    const struct host *h = &b->s->host;
-    if (h->cg.kind == CGROUP_NONE)
-        return 0;
-    /* The hand itself and bubblewrap's watcher are not the agent's processes. */
-    struct cgroup_limits l = {st->limits.memory_mb, st->limits.pids + 2, st->limits.cpus};
-    return cgroup_make(&h->cg, b->unit, &l, err);
+    int pair[2];
+    if ((st->listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+        return err_sys(err, errno, "socket");
+    if ((b->info = memfd_create("info", MFD_CLOEXEC)) < 0 ||
+        (b->errors = memfd_create("errors", MFD_CLOEXEC)) < 0 ||
+        (st->args = memfd_create("bwrap-args", MFD_CLOEXEC)) < 0)
+        return err_sys(err, errno, "memfd");
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return err_sys(err, errno, "pipe");
+    st->told = pair[0];
+    st->tell = pair[1];
+    return 0;
 }
 
+void start_begin(struct box *b, struct start *st,
+                 void (*exited)(struct loop_child *, int wait_status))
+{
+    const struct host *h = &b->s->host;
+    struct err *err = &st->spawn_err;
+    *st = (struct start){.listen = -1, .args = -1, .told = -1, .tell = -1, .filled = true};
+    if (open_all(b, st, err) != 0)
+        return;
+    char fd[16];
+    snprintf(fd, sizeof fd, "%d", START_FD_TOLD);
+    const char *const argv[] = {h->hand, "--launch", "--args", fd, NULL};
+    AUTO_FD int filter = host_seccomp(h);
+    const int fds[START_FDS] = {-1, -1, b->errors, st->listen, st->args, filter, b->info, st->told};
+    struct loop_spawn how = {
+        .file = h->hand, .argv = argv, .fds = fds, .nfds = START_FDS, .new_session = true};
+    b->child_ended = false;
+    if (loop_spawn(b->s->loop, &b->child, &how, exited, err) == 0)
+        b->child_open = true;
+    fd_close(TAKE_FD(st->told)); /* writing to a launcher that is gone must fail */
+}
+
+/* The hand itself and bubblewrap's watcher are not the agent's processes. */
+static int limit_cgroup(const struct box *b, const struct start *st, struct err *err)
+{
+    struct cgroup_limits l = {st->limits.memory_mb, st->limits.pids + 2, st->limits.cpus};
+    return cgroup_limit(&b->s->host.cg, b->unit, &l, err);
+}
+
+/* Before anything can be dispatched: the next server must see that this hand was not the first. A
+ * session that has a directory but no record may have had any number of hands. */
+static int write_record(const struct session_paths *p, struct sandbox_record *r, struct err *err)
+{
+    struct sandbox_record old;
+    r->generation = 1;
+    if (mkdir(p->dir, 0700) < 0)
+        r->generation = record_read(p->meta, &old) ? old.generation + 1 : 2;
+    int rc = record_write(p->meta, r, err);
+    if (rc == ERR_NOT_FOUND && (rc = fd_mkdirs(p->dir, 0700, err)) == 0) {
+        r->generation = 1;
+        rc = record_write(p->meta, r, err);
+    }
+    return rc;
+}
+
+static int fill_record(const struct box *b, struct sandbox_record *r, struct err *err)
+{
+    const struct host *h = &b->s->host;
+    char socket_path[sizeof h->run_dir + sizeof b->unit + 2];
+    memcpy(r->boot_id, h->boot_id, sizeof r->boot_id);
+    memcpy(r->unit, b->unit, sizeof r->unit);
+    memcpy(r->layer, b->layer.content, sizeof r->layer);
+    snprintf(socket_path, sizeof socket_path, "%s/%s", h->run_dir, b->unit);
+    if (!str_copyz(r->socket, sizeof r->socket, str_z(socket_path)))
+        return err_set(err, ERR_INVALID, "the runtime directory's path is too long");
+    return 0;
+}
+
+/* What the launcher needs comes first; the rest is done while it and bubblewrap work, but before
+ * the server looks for the hand. */
 int start_prepare(struct box *b, struct start *st, struct err *err)
 {
     const struct host *h = &b->s->host;
-    *st = (struct start){.listen = -1, .info = -1, .errors = -1, .filled = true};
-    st->recipe.args = -1;
     struct session_paths p;
     session_paths(h, b->id.z, &p);
     struct settings settings;
     settings_parse(&settings, &h->limits, str_z(b->environment));
     st->limits = settings.limits;
-    int rc = session_prepare(&p, err);
+    struct recipe recipe = {.args = -1};
+    arena_init(&recipe.arena, 1);
+    int rc = fill_record(b, &st->record, err);
+    if (rc == 0)
+        rc = write_record(&p, &st->record, err);
+    if (rc == 0)
+        rc = session_prepare(&p, err);
     if (rc == 0)
         rc = layer_fill_home(&b->layer, p.home, p.uid, err);
-    /* Without a record the session may have had any number of hands. */
-    struct sandbox_record old = {.generation = 1};
-    if (rc == 0 && !record_read(p.meta, &old))
-        old.generation = 1;
-    st->record.generation = old.generation + 1;
-    memcpy(st->record.boot_id, h->boot_id, sizeof st->record.boot_id);
-    memcpy(st->record.unit, b->unit, sizeof st->record.unit);
-    memcpy(st->record.layer, b->layer.content, sizeof st->record.layer);
-    char socket_path[sizeof h->run_dir + sizeof b->unit + 2];
-    snprintf(socket_path, sizeof socket_path, "%s/%s", h->run_dir, b->unit);
-    if (rc == 0 && !str_copyz(st->record.socket, sizeof st->record.socket, str_z(socket_path)))
-        rc = err_set(err, ERR_INVALID, "the runtime directory's path is too long");
     if (rc == 0)
-        rc = make_cgroup(b, st, err);
-    /* Before anything can be dispatched: the next server must see that this hand was not the first.
-     */
+        rc = cgroup_begin(&h->cg, b->unit, err);
     if (rc == 0)
-        rc = record_write(p.meta, &st->record, err);
-    if (rc == 0)
-        rc = listen_at(st->record.socket, &st->listen, err);
-    if (rc == 0 && ((st->info = memfd_create("info", MFD_CLOEXEC)) < 0 ||
-                    (st->errors = memfd_create("errors", MFD_CLOEXEC)) < 0))
-        rc = err_sys(err, errno, "memfd");
+        rc = listen_at(st->record.socket, st->listen, err);
     if (rc == 0)
         rc = start_recipe(h,
                           &(struct start_how){.paths = &p,
                                               .limits = &st->limits,
                                               .variables = settings.variables,
-                                              .layer = &b->layer},
-                          &st->recipe, err);
+                                              .layer = &b->layer,
+                                              .args_into = st->args},
+                          &recipe, err);
+    if (rc == 0)
+        rc = recipe_tell(&recipe, st->tell, err);
+    fd_close(TAKE_FD(st->tell));
+    recipe_fini(&recipe);
+    if (rc == 0)
+        rc = limit_cgroup(b, st, err);
     if (rc == 0)
         disk_measure(&p, &st->disk_used, &st->disk_free);
     settings_fini(&settings);
@@ -194,9 +248,9 @@ void start_fini(struct start *st)
     if (!st->filled)
         return;
     fd_close(TAKE_FD(st->listen));
-    fd_close(TAKE_FD(st->info));
-    fd_close(TAKE_FD(st->errors));
-    recipe_fini(&st->recipe);
+    fd_close(TAKE_FD(st->args));
+    fd_close(TAKE_FD(st->told));
+    fd_close(TAKE_FD(st->tell));
     st->filled = false;
 }
 
