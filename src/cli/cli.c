@@ -13,6 +13,8 @@ const struct cli_command cli_commands[] = {
     {"demo", "watch a scripted agent work and survive a killed server", cmd_demo},
     {"sessions", "list sessions", cmd_sessions},
     {"events", "show or follow a session's events", cmd_events},
+    {"fork", "go on from a point of a session in a new one", cmd_fork},
+    {"rewind", "the same, and archive the old session", cmd_rewind},
     {"replay", "build a session's model requests again; ask another agent or model", cmd_replay},
     {"keys", "create, list and revoke API keys", cmd_keys},
     {"worker", "run the tools of a self-hosted environment's sessions on this host", cmd_worker},

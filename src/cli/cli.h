@@ -29,6 +29,8 @@ int cmd_run(int argc, char **argv);
 int cmd_demo(int argc, char **argv);
 int cmd_sessions(int argc, char **argv);
 int cmd_events(int argc, char **argv);
+int cmd_fork(int argc, char **argv);
+int cmd_rewind(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_worker(int argc, char **argv);

@@ -71,6 +71,7 @@ const U = 'POST /v1/sessions/{session}';
 const V = 'POST /v1/sessions/{session}/events';
 const events = (name) => `POST /v1/sessions/{${name}}/events`;
 const I = '/initial_events';
+const F = 'POST /v1/sessions/{ended}/fork';
 const C = '/events/0/content/0';
 
 // [what, request line, body (a function where it needs ids), status, pointer or {code} or null, fragment of the message]
@@ -321,6 +322,16 @@ const ROWS = [
     ['previews of something else', 'GET /v1/sessions/{session}/events/stream?event_deltas[]=agent.message&event_deltas[]=agent.tool_use', undefined, 400, 'event_deltas', 'agent.thinking'],
     ['101 previews', `GET /v1/sessions/{session}/events/stream?${Array(101).fill('event_deltas[]=agent.message').join('&')}`, undefined, 400, 'event_deltas[]', '100'],
     ['a stream from nowhere', `GET /v1/sessions/{session}/events/stream?from=${NOBODY.sevt}`, undefined, 400, 'from', NOBODY.sevt],
+    // forks
+    ['a fork of nobody\'s session', `POST /v1/sessions/${NOBODY.sesn}/fork`, {}, 404, null, 'not found'],
+    ['a fork at an unknown event', F, { event_id: NOBODY.sevt }, 400, '/event_id', 'No event'],
+    ['a fork at another session\'s event', 'POST /v1/sessions/{plain}/fork', () => ({ event_id: ids.endedMessage }), 400, '/event_id', 'No event'],
+    ['a fork at no event', F, { event_id: '' }, 400, '/event_id', 'at least 1'],
+    ['a fork with a title that is a number', F, { title: 7 }, 400, '/title', 'string'],
+    ['a fork with an archived agent', F, () => ({ agent: ids.oldAgent }), 400, '/agent', 'archived'],
+    ['a fork with an agent of nobody', F, { agent: NOBODY.agent }, 404, '/agent', 'not found'],
+    ['a fork with an override of a field that there is not', F, () => ({ agent: { type: 'agent_with_overrides', id: ids.agent, nope: 1 } }), 400, '/agent/nope', 'Extra inputs'],
+    ['a fork into another environment', F, () => ({ environment_id: ids.environment }), 400, '/environment_id', 'Extra inputs'],
     ['there is no such stream of a thread', 'GET /v1/sessions/{session}/threads/{thread}/events/stream', undefined, 404, null, 'Not found'],
 ];
 
