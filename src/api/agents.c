@@ -154,7 +154,7 @@ void agents_create(struct call *c)
     s->row.id = id_new("agent");
     s->row.version = 1;
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    static const struct call_creation how = {create_step, write_answer, NULL, NULL};
+    static const struct call_creation how = {create_step, write_answer, NULL, NULL, NULL};
     call_create(c, &how);
 }
 

@@ -1,4 +1,4 @@
-#include "api/api_impl.h"
+#include "api/work_impl.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -96,6 +96,7 @@ int api_open(const struct api_config *cfg, struct api **out, struct err *err)
         return rc;
     }
     start_sweep(api);
+    work_open(api);
     loop_timer_init(cfg->loop, &api->ticker);
     loop_timer_start(&api->ticker, LIMIT_STREAM_TICK_MS, tick);
     *out = api;
@@ -111,7 +112,7 @@ int api_port(const struct api *api)
 void api_check_closed(struct api *api)
 {
     if (!api->closing || !api->http_closed || !api->forwarded_closed || !api->ticker_closed ||
-        !api->sweep_closed || api->drops || !list_empty(&api->calls))
+        !api->sweep_closed || !api->work_closed || api->drops || !list_empty(&api->calls))
         return;
     blobs_close(&api->blobs);
     fd_close(api->owners_dir);
@@ -142,6 +143,12 @@ static void on_sweep_closed(void *arg)
     api_check_closed(api);
 }
 
+static void on_work_closed(struct api *api)
+{
+    api->work_closed = true;
+    api_check_closed(api);
+}
+
 static void on_ticker_closed(struct loop_timer *t)
 {
     struct api *api = CONTAINER_OF(t, struct api, ticker);
@@ -155,6 +162,7 @@ void api_close(struct api *api, int64_t grace_ms, void (*closed)(void *arg), voi
     api->closed = closed;
     api->closed_arg = arg;
     loop_timer_close(&api->ticker, on_ticker_closed);
+    work_close(api, on_work_closed);
     file_sweep_close(api->sweep, on_sweep_closed, api);
     api->forwarded_closed = api->forwarded == NULL;
     if (api->forwarded)

@@ -31,6 +31,7 @@ struct api_config {
     const char *tmp_dir;    /* where uploads are spooled; NULL: /tmp */
     const char *data_dir;   /* holds blobs/ */
     bool repositories_http; /* repositories may have http URLs: for tests and closed networks */
+    int64_t work_lease_s; /* of self-hosted workers, unless they ask for another; 0: the default */
 };
 
 /* What http_server_open() fails with (address in the message), or blobs_open(). */
@@ -39,6 +40,9 @@ int api_port(const struct api *api);
 /* Stops accepting, ends streams, lets requests finish for grace_ms; `closed` when nothing of it is
  * left, in the store's queue either: the api is freed after it. Close it before the engine. */
 void api_close(struct api *api, int64_t grace_ms, void (*closed)(void *arg), void *arg);
+
+/* A session of this self-hosted environment waits for its hands: whoever polls is told. */
+void api_work_wake(struct api *api, struct str environment);
 
 /* SHA-256 of an API key: what the store keeps and looks up. Any thread. */
 void api_hash_key(struct str key, unsigned char out[32]);

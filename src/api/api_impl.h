@@ -30,6 +30,7 @@ struct api {
     struct http_server *forwarded; /* where other processes ask us; may be NULL */
     int owners_dir;                /* of their sockets, for short paths; -1: none */
     struct auth_cache keys;
+    struct work_service *work;
     struct list calls;   /* all of them, for closing */
     struct list streams; /* struct stream, stream.c */
     struct loop_timer ticker;
@@ -37,6 +38,7 @@ struct api {
     struct blobs blobs;
     struct file_sweep *sweep;
     size_t drops; /* uploads that the pool is dropping */
+    bool work_closed;
     bool closing, http_closed, forwarded_closed, ticker_closed, sweep_closed;
     void (*closed)(void *arg);
     void *closed_arg;
@@ -54,6 +56,9 @@ struct call_creation {
     void (*created)(struct call *c);                /* what follows; on the loop; may be NULL */
     /* What was asked, for Idempotency-Key; NULL: the body as it came. On the store's thread. */
     void (*digest)(struct call *c, struct buf *out);
+    /* What is kept under the Idempotency-Key instead of the answer, where that holds a secret. On
+     * the store's thread; NULL: the answer. */
+    void (*keep)(struct call *c, struct buf *out);
 };
 
 struct call {
@@ -67,6 +72,7 @@ struct call {
     int64_t started_us;
     struct id request_id;
     struct id workspace_id; /* of the credential; empty before */
+    struct credential who;
     struct str id[ROUTE_IDS_MAX];
     struct query query;
     struct buf body;
@@ -117,6 +123,8 @@ void api_drop_upload(struct api *api, struct blob_upload *upload);
 void call_fail(struct call *c, const struct err *err);
 /* Takes the buffer; one that failed becomes an error. */
 void call_reply(struct call *c, struct buf *json);
+/* A failure with one more member of its details. */
+void call_fail_with(struct call *c, const struct err *err, const char *key, struct str json);
 void call_reply_text(struct call *c, const char *type, struct buf *text);
 void call_reply_deleted(struct call *c, const char *type); /* of what the path names */
 void call_reply_file(struct call *c, const char *type, int fd, uint64_t len); /* takes fd */

@@ -10,7 +10,7 @@ static const int64_t keep_us = INT64_C(24) * 3600 * 1000000;
 static struct str write_answer(struct call *c, struct err *err)
 {
     AUTO_BUF struct buf b = BUF_INIT(SIZE_MAX / 4);
-    c->creation->write(c, &b);
+    (c->creation->keep ? c->creation->keep : c->creation->write)(c, &b);
     struct str kept = buf_ok(&b) ? arena_str(&c->arena, buf_view(&b)) : STR_NONE;
     if (!str_some(kept))
         err_set(err, ERR_LIMIT, "the answer is too large to be kept under an idempotency-key");
@@ -70,7 +70,7 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
 static void create_done(struct call *c)
 {
     struct buf b = BUF_INIT(SIZE_MAX / 4);
-    if (str_some(c->answer))
+    if (str_some(c->answer) && (c->repeated || !c->creation->keep))
         buf_str(&b, c->answer);
     else
         c->creation->write(c, &b);

@@ -22,6 +22,8 @@ enum cursor_list {
     CURSOR_SKILL_VERSIONS = 'w',
     CURSOR_RESOURCES = 'r',
     CURSOR_EGRESS = 'g',
+    CURSOR_WORK = 'q',
+    CURSOR_ENVIRONMENT_KEYS = 'y',
 };
 
 struct cursor {

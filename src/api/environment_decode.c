@@ -44,6 +44,9 @@ static const struct json_field config_fields[] = {
     JSON_FIELD_IGNORE("tier"), /* of a config as it was served */
     JSON_FIELD_END};
 
+static const struct json_field self_hosted_fields[] = {
+    IN_CONFIG(type, "type", .type = JSON_STRING, .required = true), JSON_FIELD_END};
+
 struct networking_in {
     const struct json *type, *hosts, *mcp, *managers;
 };
@@ -124,20 +127,21 @@ static int check_networking(const struct json *v, const char *at, struct network
     return given(in->hosts) ? check_hosts(in->hosts, at, err) : 0;
 }
 
-static int check_config(const struct json *v, bool create, struct err *err)
+static bool is_self_hosted(const struct json *config)
+{
+    return str_eqz(json_get_str(config, "type"), "self_hosted");
+}
+
+static int check_config(const struct json *v, struct err *err)
 {
     struct config_in in;
     struct networking_in net;
-    struct str type = json_get_str(v, "type");
-    /* The other type is a change of type when updating; its own fields need no look. */
-    if (str_eqz(type, "self_hosted"))
-        return create ? json_fail(err, "/config", "type",
-                                  "self_hosted is not supported by this version; use 'cloud'")
-                      : 0;
+    if (is_self_hosted(v))
+        return json_decode(v, self_hosted_fields, &in, sizeof in, "/config", err);
     int rc = json_decode(v, config_fields, &in, sizeof in, "/config", err);
     if (rc)
         return rc;
-    if (!str_eqz(type, "cloud"))
+    if (!str_eqz(json_get_str(v, "type"), "cloud"))
         return json_fail(err, "/config", "type", "Input should be 'cloud' or 'self_hosted'");
     if (given(in.networking))
         rc = check_networking(in.networking, "/config/networking", &net, err);
@@ -165,7 +169,7 @@ int environment_patch_decode(const struct json *body, bool create, struct enviro
     if (!rc)
         rc = check_scope(in.scope, err);
     if (!rc && given(in.config))
-        rc = check_config(in.config, create, err);
+        rc = check_config(in.config, err);
     if (rc)
         return rc;
     *out = (struct environment_patch){
@@ -220,6 +224,11 @@ static void write_config(struct jw *w, const struct json *patch, const struct js
 {
     jw_key(w, "config");
     jw_obj(w);
+    if (is_self_hosted(patch ? patch : stored)) {
+        jw_kz(w, "type", "self_hosted");
+        jw_obj_end(w);
+        return;
+    }
     jw_kz(w, "type", "cloud");
     write_networking(w, json_get(patch, "networking"), json_get(stored, "networking"));
     const struct contents_patch contents = {

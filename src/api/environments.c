@@ -99,18 +99,19 @@ static void write_build(struct jw *w, const struct build_row *build)
 
 /* ---- answers ---- */
 
-/* The body as stored, with the tier in its config. */
-static void write_body(struct jw *w, struct call *c, const struct environment_row *row)
+/* The body as stored, with the tier in its config. False: there are no sandboxes of ours in it. */
+static bool write_body(struct jw *w, struct call *c, const struct environment_row *row)
 {
     const struct environment_call *s = c->state;
     const struct json *doc;
     if (json_parse(&c->arena, row->body, 0, &doc, NULL) != 0) {
         compact_members(w, row->body);
-        return;
+        return true;
     }
+    bool ours = !str_eqz(json_get_str(json_get(doc, "config"), "type"), "self_hosted");
     json_for_each (it, doc) {
         jw_key_str(w, it->key);
-        if (!str_eqz(it->key, "config")) {
+        if (!ours || !str_eqz(it->key, "config")) {
             jw_raw(w, it->raw);
             continue;
         }
@@ -119,6 +120,7 @@ static void write_body(struct jw *w, struct call *c, const struct environment_ro
         jw_kz(w, "tier", s->tier);
         jw_obj_end(w);
     }
+    return ours;
 }
 
 static void write_environment(struct jw *w, struct call *c, const struct environment_row *row,
@@ -127,8 +129,8 @@ static void write_environment(struct jw *w, struct call *c, const struct environ
     jw_obj(w);
     jw_kstr(w, "id", id_str(&row->id));
     jw_kz(w, "type", "environment");
-    write_body(w, c, row);
-    write_build(w, build);
+    if (write_body(w, c, row))
+        write_build(w, build);
     jw_ktime(w, "created_at", row->created_us);
     jw_ktime(w, "updated_at", row->updated_us);
     jw_ktime(w, "archived_at", row->archived_us);
@@ -207,7 +209,7 @@ void environments_create(struct call *c)
     s->row.id = id_new("env");
     s->row.name = s->patch.name;
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    static const struct call_creation how = {create_step, write_answer, start_build, NULL};
+    static const struct call_creation how = {create_step, write_answer, start_build, NULL, NULL};
     call_create(c, &how);
 }
 

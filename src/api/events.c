@@ -6,6 +6,7 @@
 #include "api/session_call.h"
 #include "api/session_json.h"
 #include "api/sources.h"
+#include "api/work_impl.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -53,6 +54,22 @@ static int check_threads(const struct send_call *s, struct err *err)
 static bool is_result(enum event_type type)
 {
     return type == EVENT_USER_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT;
+}
+
+/* A worker is the hands of a session, not its user: it may not allow its own calls. */
+static int check_sender(const struct call *c, const struct send_call *s, struct err *err)
+{
+    char where[ERR_AT_MAX];
+    if (c->who.kind == TAKES_API)
+        return 0;
+    for (size_t i = 0; i < s->n; i++) {
+        json_pointer_index(where, "/events", i);
+        if (!is_result(s->events[i].event.type))
+            return err_at(err, ERR_PERMISSION, where,
+                          "a worker sends 'user.tool_result' and 'user.custom_tool_result' only; "
+                          "use an API key");
+    }
+    return 0;
 }
 
 static bool has_system(const struct send_call *s)
@@ -184,6 +201,8 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
             continue;
         rc = tx_inbox_add(tx, s->row.key, &in, err);
     }
+    if (!rc && session_self_hosted(&s->row))
+        rc = tx_work_ensure(tx, s->row.key, s->received_us, NULL, err);
     return rc;
 }
 
@@ -220,11 +239,13 @@ static void sent(struct call *c)
 {
     const struct send_call *s = c->state;
     engine_wake(c->api->cfg.engine, id_str(&s->row.id));
+    if (session_self_hosted(&s->row))
+        work_wake(c->api, id_str(&s->row.environment_id));
 }
 
 static void submit(struct call *c)
 {
-    static const struct call_creation how = {send_step, write_answer, sent, NULL};
+    static const struct call_creation how = {send_step, write_answer, sent, NULL, NULL};
     call_create(c, &how);
 }
 
@@ -288,6 +309,8 @@ void events_send(struct call *c)
         s->received_us = clock_unix_us();
         rc = events_decode(&c->arena, in.events, false, "/events", &s->events, &err);
     }
+    if (!rc)
+        rc = check_sender(c, s, &err);
     if (rc)
         call_fail(c, &err);
     else if (has_system(s) || sources_any(s->events, s->n))

@@ -19,6 +19,19 @@ void environments_update(struct call *c);
 void environments_delete(struct call *c);
 void environments_archive(struct call *c);
 
+void environment_keys_create(struct call *c);
+void environment_keys_list(struct call *c);
+void environment_keys_delete(struct call *c);
+
+void work_poll(struct call *c);
+void work_stats(struct call *c);
+void work_list(struct call *c);
+void work_get(struct call *c);
+void work_update(struct call *c);
+void work_ack(struct call *c);
+void work_heartbeat(struct call *c);
+void work_stop(struct call *c);
+
 void sessions_create(struct call *c);
 void sessions_list(struct call *c);
 void sessions_get(struct call *c);

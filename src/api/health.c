@@ -1,7 +1,7 @@
 /* GET /healthz and GET /metrics */
 #include "api/handlers.h"
-#include "api/api_impl.h"
 #include "api/session_json.h"
+#include "api/work_impl.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -41,6 +41,7 @@ void health_get(struct call *c)
 }
 
 struct metrics_call {
+    int64_t work[WORK_STOPPED];
     int64_t sessions[4];
     int64_t resident_bytes, open_fds, max_fds, cpu_us; /* -1: not known */
 };
@@ -88,7 +89,8 @@ static int count_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct metrics_call *m = c->state;
     measure(m);
-    return tx_session_counts(tx, m->sessions, err);
+    int rc = tx_work_counts(tx, m->work, err);
+    return rc ? rc : tx_session_counts(tx, m->sessions, err);
 }
 
 /* ---- the text; docs/metrics.md is the list ---- */
@@ -184,6 +186,26 @@ static void put_sandboxes(struct buf *b, const struct api *api)
            "Times that the egress proxy had to be started again.", s.egress_troubles);
 }
 
+static void put_work(struct buf *b, const struct api *api, const struct metrics_call *m)
+{
+    const struct work_service *w = api->work;
+    help(b, "ostler_work_items", "gauge",
+         "Work items of self-hosted environments that are not stopped, by state.");
+    for (int i = 0; i < WORK_STOPPED; i++)
+        buf_printf(b, "ostler_work_items{state=\"%s\"} %lld\n", work_state_name((enum work_state)i),
+                   (long long)m->work[i]);
+    if (!w)
+        return;
+    metric(b, "ostler_workers_polling", "gauge",
+           "Self-hosted workers that asked this process for work in the last 30 seconds.",
+           work_pollers(w, STR("")));
+    help(b, "ostler_work_failures_total", "counter",
+         "Workers that left calls unanswered: lease lost, stopped, given up.");
+    buf_printf(b, "ostler_work_failures_total{kind=\"lost\"} %lld\n", (long long)w->lost);
+    buf_printf(b, "ostler_work_failures_total{kind=\"dropped\"} %lld\n", (long long)w->dropped);
+    buf_printf(b, "ostler_work_failures_total{kind=\"given_up\"} %lld\n", (long long)w->given_up);
+}
+
 static void put_store(struct buf *b, const struct api *api)
 {
     if (!api->cfg.stats)
@@ -213,6 +235,7 @@ static void reply_metrics(struct call *c)
     put_http(&b, c->api);
     put_engine(&b, c->api);
     put_sandboxes(&b, c->api);
+    put_work(&b, c->api, s);
     put_store(&b, c->api);
     put_process(&b, s);
     call_reply_text(c, "text/plain; version=0.0.4; charset=utf-8", &b);

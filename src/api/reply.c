@@ -9,7 +9,8 @@
 #include <assert.h>
 #include <stdio.h>
 
-void reply_error_json(struct buf *out, const struct err *err, struct str request_id)
+static void write_error(struct buf *out, const struct err *err, struct str request_id,
+                        const char *key, struct str json)
 {
     struct jw w = jw_to(out);
     jw_obj(&w);
@@ -18,19 +19,26 @@ void reply_error_json(struct buf *out, const struct err *err, struct str request
     jw_obj(&w);
     jw_kz(&w, "type", err_api_type(err->code));
     jw_kz(&w, "message", err->msg);
-    if (err->detail || err->at[0]) {
+    if (err->detail || err->at[0] || key) {
         jw_key(&w, "details");
         jw_obj(&w);
         if (err->detail)
             jw_kz(&w, "error_code", err->detail);
         if (err->at[0])
             jw_kz(&w, "pointer", err->at);
+        if (key)
+            jw_kraw(&w, key, json);
         jw_obj_end(&w);
     }
     jw_obj_end(&w);
     jw_kstr(&w, "request_id", request_id);
     jw_obj_end(&w);
     jw_done(&w);
+}
+
+void reply_error_json(struct buf *out, const struct err *err, struct str request_id)
+{
+    write_error(out, err, request_id, NULL, STR_NONE);
 }
 
 size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX])
@@ -80,6 +88,11 @@ static bool retry_is_useless(int code)
 
 void call_fail(struct call *c, const struct err *err)
 {
+    call_fail_with(c, err, NULL, STR_NONE);
+}
+
+void call_fail_with(struct call *c, const struct err *err, const char *key, struct str json)
+{
     int status = err_http_status(err->code);
     if (!c->req)
         return;
@@ -100,7 +113,7 @@ void call_fail(struct call *c, const struct err *err)
     if (retry_is_useless(err->code))
         h[n++] = (struct http_header){STR("x-should-retry"), STR("false")};
     AUTO_BUF struct buf b = BUF_INIT(16 * 1024);
-    reply_error_json(&b, err, id_str(&c->request_id));
+    write_error(&b, err, id_str(&c->request_id), key, json);
     call_answered(c, status);
     http_reply(c->req, status, h, n, buf_view(&b));
 }

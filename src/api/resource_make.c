@@ -1,5 +1,6 @@
 /* From a decoded resource to its rows, and to what the sandbox is made with. */
 #include "api/resources.h"
+#include "api/session_call.h"
 
 #include "api/compact.h"
 #include "api/cursor.h"
@@ -129,6 +130,11 @@ int resources_make(struct store_tx *tx, struct call *c, const struct session_row
                    const struct resource_in *in, size_t n, struct resource_made **out,
                    struct err *err)
 {
+    if (n > 0 && session_self_hosted(session))
+        return err_at(err, ERR_INVALID, "/resources",
+                      "Environment %s is a self-hosted environment. `resources` are not supported "
+                      "with self-hosted environments.",
+                      session->environment_id.z);
     struct resource_made *made = ARENA_ARRAY(&c->arena, struct resource_made, n + 1);
     int64_t now = clock_unix_us();
     int rc = made ? 0 : err_set(err, ERR_LIMIT, "the request is too large");

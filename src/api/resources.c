@@ -97,7 +97,7 @@ static void write_added(struct call *c, struct buf *out)
 
 void resources_add(struct call *c)
 {
-    static const struct call_creation how = {add_step, write_added, tell_engine, NULL};
+    static const struct call_creation how = {add_step, write_added, tell_engine, NULL, NULL};
     struct resource_call *s = call_state(c, sizeof *s);
     struct err err;
     if (!s)

@@ -4,16 +4,27 @@
 
 #include <stdio.h>
 
-#define ENTRY(m, p, b, k, h, o, e, a)                                                              \
+#define ENTRY(m, p, b, k, h, t, ...)                                                               \
     {                                                                                              \
-        .method = #m, .pattern = p, .beta = BETA_##b, .body = BODY_##k, .handle = h, .open = o,    \
-        .extension = e, .at_owner = a                                                              \
+        .method = #m, .pattern = p, .beta = BETA_##b, .body = BODY_##k, .handle = h, .takes = t,   \
+        __VA_ARGS__                                                                                \
     }
-#define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false, false)
-#define OWNER(m, p, b, k, h) ENTRY(m, p, b, k, h, false, false, true)
-#define EXTRA(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true, true) /* ours, at the owner, too */
-#define ALSO(m, p, b, k, h) ENTRY(m, p, b, k, h, false, true, false) /* ours, at any process */
-#define OPEN(m, p, b, k, h) ENTRY(m, p, b, k, h, true, true, false)  /* ours, without credential */
+#define ROUTE(m, p, b, k, h) ENTRY(m, p, b, k, h, TAKES_API, .open = false)
+#define OWNER(m, p, b, k, h) ENTRY(m, p, b, k, h, TAKES_API, .at_owner = true)
+#define EXTRA(m, p, b, k, h)                                                                       \
+    ENTRY(m, p, b, k, h, TAKES_API, .extension = true, .at_owner = true) /* ours, at the owner */
+#define ALSO(m, p, b, k, h)                                                                        \
+    ENTRY(m, p, b, k, h, TAKES_API, .extension = true) /* ours, at any process */
+#define OPEN(m, p, b, k, h)                                                                        \
+    ENTRY(m, p, b, k, h, 0, .open = true, .extension = true) /* ours, without credential */
+#define SHARE(m, p, b, k, h)                                                                       \
+    ENTRY(m, p, b, k, h, TAKES_ANY, .open = false) /* with workers, too                            \
+                                                    */
+#define WORKER TAKES_ENV                           /* a worker, by the key of its environment */
+#define HOLDER (TAKES_WORKER | TAKES_STALE)        /* one that has, or had, the item */
+#define EITHER (TAKES_API | WORKER)
+#define ANYONE (TAKES_API | HOLDER)
+#define WORK(m, p, k, h, t) ENTRY(m, p, AGENTS, k, h, t, .open = false)
 
 /* clang-format off */
 const struct route route_table[] = {
@@ -29,15 +40,26 @@ const struct route route_table[] = {
     ROUTE(POST,   "/v1/environments/{}",              AGENTS,  JSON,   environments_update),
     ROUTE(DELETE, "/v1/environments/{}",              AGENTS,  MAYBE,  environments_delete),
     ROUTE(POST,   "/v1/environments/{}/archive",      AGENTS,  MAYBE,  environments_archive),
+    WORK( GET,    "/v1/environments/{}/work/poll",         NONE,  work_poll,      WORKER),
+    WORK( GET,    "/v1/environments/{}/work/stats",        NONE,  work_stats,     EITHER),
+    WORK( GET,    "/v1/environments/{}/work",              NONE,  work_list,      WORKER),
+    WORK( GET,    "/v1/environments/{}/work/{}",           NONE,  work_get,       TAKES_API),
+    WORK( POST,   "/v1/environments/{}/work/{}",           JSON,  work_update,    TAKES_API),
+    WORK( POST,   "/v1/environments/{}/work/{}/ack",       MAYBE, work_ack,       HOLDER),
+    WORK( POST,   "/v1/environments/{}/work/{}/heartbeat", MAYBE, work_heartbeat, HOLDER),
+    WORK( POST,   "/v1/environments/{}/work/{}/stop",      MAYBE, work_stop,      ANYONE),
+    ALSO( POST,   "/v1/environments/{}/keys",         NONE,    JSON,   environment_keys_create),
+    ALSO( GET,    "/v1/environments/{}/keys",         NONE,    NONE,   environment_keys_list),
+    ALSO( DELETE, "/v1/environments/{}/keys/{}",      NONE,    MAYBE,  environment_keys_delete),
     ROUTE(POST,   "/v1/sessions",                     AGENTS,  JSON,   sessions_create),
     ROUTE(GET,    "/v1/sessions",                     AGENTS,  NONE,   sessions_list),
-    ROUTE(GET,    "/v1/sessions/{}",                  AGENTS,  NONE,   sessions_get),
+    SHARE(GET,    "/v1/sessions/{}",                  AGENTS,  NONE,   sessions_get),
     OWNER(POST,   "/v1/sessions/{}",                  AGENTS,  JSON,   sessions_update),
     OWNER(DELETE, "/v1/sessions/{}",                  AGENTS,  MAYBE,  sessions_delete),
     OWNER(POST,   "/v1/sessions/{}/archive",          AGENTS,  MAYBE,  sessions_archive),
-    ROUTE(POST,   "/v1/sessions/{}/events",           AGENTS,  JSON,   events_send),
-    ROUTE(GET,    "/v1/sessions/{}/events",           AGENTS,  NONE,   events_list),
-    ROUTE(GET,    "/v1/sessions/{}/events/stream",    AGENTS,  NONE,   events_stream),
+    SHARE(POST,   "/v1/sessions/{}/events",           AGENTS,  JSON,   events_send),
+    SHARE(GET,    "/v1/sessions/{}/events",           AGENTS,  NONE,   events_list),
+    SHARE(GET,    "/v1/sessions/{}/events/stream",    AGENTS,  NONE,   events_stream),
     ROUTE(GET,    "/v1/sessions/{}/threads",          THREADS, NONE,   threads_list),
     ROUTE(GET,    "/v1/sessions/{}/threads/{}",       THREADS, NONE,   threads_get),
     OWNER(POST,   "/v1/sessions/{}/resources",        AGENTS,  JSON,   resources_add),
@@ -56,9 +78,9 @@ const struct route route_table[] = {
     ROUTE(DELETE, "/v1/skills/{}",                    NONE,    MAYBE,  skills_delete),
     ROUTE(POST,   "/v1/skills/{}/versions",           NONE,    STREAM, skill_versions_create),
     ROUTE(GET,    "/v1/skills/{}/versions",           NONE,    NONE,   skill_versions_list),
-    ROUTE(GET,    "/v1/skills/{}/versions/{}",        NONE,    NONE,   skill_versions_get),
+    SHARE(GET,    "/v1/skills/{}/versions/{}",        NONE,    NONE,   skill_versions_get),
     ROUTE(DELETE, "/v1/skills/{}/versions/{}",        NONE,    MAYBE,  skill_versions_delete),
-    ROUTE(GET,    "/v1/skills/{}/versions/{}/content", NONE,   NONE,   skill_versions_content),
+    SHARE(GET,    "/v1/skills/{}/versions/{}/content", NONE,   NONE,   skill_versions_content),
     ROUTE(GET,    "/v1/models",                       NONE,    NONE,   models_list),
     ROUTE(GET,    "/v1/models/{}",                    NONE,    NONE,   models_get),
     EXTRA(PUT,    "/v1/sessions/{}/workspace",        NONE,    STREAM, workspace_put),

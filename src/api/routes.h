@@ -21,6 +21,16 @@ enum route_body {
     BODY_STREAM, /* the handler takes it itself */
 };
 
+/* The credentials that a route takes, as bits. */
+enum {
+    TAKES_API = 1,   /* an API key */
+    TAKES_ENV = 2,   /* the key of the environment, that of the path or of the session */
+    TAKES_TOKEN = 4, /* the token of a work item, of this item or its session */
+    TAKES_STALE = 8, /* such a token also when the item is over, or another's by now */
+    TAKES_WORKER = TAKES_ENV | TAKES_TOKEN,
+    TAKES_ANY = TAKES_API | TAKES_WORKER,
+};
+
 struct route {
     const char *method;
     const char *pattern; /* "{}" stands for an id */
@@ -30,6 +40,7 @@ struct route {
     bool open;      /* needs no credential */
     bool extension; /* ours, not in the published API */
     bool at_owner;  /* answered by the process that the session belongs to (forward.h) */
+    unsigned takes; /* TAKES_...; without `open` */
 };
 
 extern const struct route route_table[];

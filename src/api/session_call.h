@@ -11,6 +11,12 @@ int session_find(struct store_tx *tx, struct call *c, struct session_row *row,
 int session_open_check(const struct session_row *row, struct err *err) MUST_USE;
 /* INVALID while a turn is running or events wait. */
 int session_rest_check(const struct session_row *row, const char *what, struct err *err) MUST_USE;
+/* Its tools are run by workers elsewhere, who find it in a queue (store/work.h). The config is text
+ * that this server wrote. */
+static inline bool session_self_hosted(const struct session_row *row)
+{
+    return str_eqz(row->environment, "{\"type\":\"self_hosted\"}");
+}
 void session_reply(struct call *c, const struct session_row *row);
 
 #endif

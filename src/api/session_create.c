@@ -9,6 +9,7 @@
 #include "api/session_call.h"
 #include "api/session_json.h"
 #include "api/sources.h"
+#include "api/work_impl.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -174,6 +175,8 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = insert_session(tx, c, s, err);
     if (!rc)
         rc = skill_refs_hold(tx, s->row.key, &s->agent.skills, err);
+    if (!rc && session_self_hosted(&s->row))
+        rc = tx_work_ensure(tx, s->row.key, s->row.created_us, NULL, err);
     for (size_t i = 0; !rc && i < s->nevents; i++) {
         struct inbox_row in = {.event = s->events[i].event};
         rc = tx_inbox_add(tx, s->row.key, &in, err);
@@ -193,13 +196,15 @@ static void write_answer(struct call *c, struct buf *out)
 static void created(struct call *c)
 {
     const struct create_call *s = c->state;
+    if (session_self_hosted(&s->row))
+        work_wake(c->api, id_str(&s->row.environment_id));
     if (s->nevents > 0)
         engine_wake(c->api->cfg.engine, id_str(&s->row.id));
 }
 
 static void submit(struct call *c)
 {
-    static const struct call_creation how = {create_step, write_answer, created, NULL};
+    static const struct call_creation how = {create_step, write_answer, created, NULL, NULL};
     call_create(c, &how);
 }
 

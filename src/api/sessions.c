@@ -34,6 +34,8 @@ int session_find(struct store_tx *tx, struct call *c, struct session_row *row, s
     int rc = ERR_NOT_FOUND;
     if (id_valid(c->id[0], "sesn"))
         rc = tx_session_get(tx, call_workspace(c), c->id[0], &c->arena, row, err);
+    if (rc == 0 && !auth_sees_session(&c->who, &row->id, &row->environment_id))
+        rc = ERR_NOT_FOUND;
     if (rc == ERR_NOT_FOUND)
         return err_set(err, rc, "Session '" STR_FMT "' not found",
                        STR_ARG(str_utf8_take(c->id[0], 64)));

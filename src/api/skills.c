@@ -106,8 +106,12 @@ int skill_find(struct store_tx *tx, struct call *c, struct skill_row *row, struc
 static int find_version(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct skill_call *s = c->state;
-    int rc = ERR_NOT_FOUND;
-    if (id_valid(c->id[0], SKILL_PREFIX))
+    bool seen = false;
+    int rc = auth_sees_skill(tx, &c->who, c->id[0], &seen, err);
+    if (rc)
+        return rc;
+    rc = ERR_NOT_FOUND;
+    if (seen && id_valid(c->id[0], SKILL_PREFIX))
         rc = tx_skill_version_get(tx, call_workspace(c), c->id[0], c->id[1], &c->arena, &s->version,
                                   err);
     if (rc != ERR_NOT_FOUND)

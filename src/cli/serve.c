@@ -106,7 +106,7 @@ static void close_upper(struct serve *s)
 {
     if (s->api) {
         wait_begin(s);
-        api_close(s->api, GRACE_MS, wait_over, s);
+        api_close(TAKE_PTR(s->api), GRACE_MS, wait_over, s);
         wait_end(s);
     }
     peers_stop(s->peers);
@@ -267,6 +267,13 @@ static void on_notice(void *arg, struct str session_id, const struct sandbox_not
     engine_sandbox_notice(s->engine, session_id, notice);
 }
 
+static void on_work(void *arg, struct str environment_id)
+{
+    const struct serve *s = arg;
+    if (s->api) /* else nobody polls yet, or any more */
+        api_work_wake(s->api, environment_id);
+}
+
 static int open_engine(struct serve *s, struct err *err)
 {
     const struct engine_config cfg = {
@@ -276,6 +283,8 @@ static int open_engine(struct serve *s, struct err *err)
         .model = model_router_port(s->models),
         .sandbox = sandboxes_port(s->sandboxes),
         .web = web_port(s->web),
+        .on_work = on_work,
+        .on_work_arg = s,
         .judge_model = str_z(s->config.judge_model),
         .peers = peers_port(s->peers),
     };

@@ -186,11 +186,12 @@ struct tool_outcome {
     const char *failure_reason; /* out_of_memory, pids, timeout, disk, sandbox_lost, ...; or NULL */
 };
 
-/* Something that a session's sandbox lacks, told to its clients: the session goes on without it. */
+/* Trouble with a session's sandbox, told to its clients: what it lacks, or that it was lost. */
 struct sandbox_notice {
     const char *type;          /* of the error: repository_clone_error, ... */
     struct str message;        /* for people; never holds a secret */
     struct str repository_url; /* absent: none */
+    const char *retry;         /* retrying (also NULL), exhausted */
 };
 
 struct sandbox_port {

@@ -219,7 +219,7 @@ void emit_error(struct turn *t, struct turn_step *s, const char *type, const cha
 
 void emit_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n)
 {
-    put_error(t, s, n, "retrying");
+    put_error(t, s, n, n->retry ? n->retry : "retrying");
 }
 
 void emit_message(struct turn *t, struct turn_step *s, struct id id,

@@ -26,7 +26,7 @@ enum mail_kind {
     MAIL_OP
 };
 
-enum op_kind { OP_UPDATE, OP_ARCHIVE, OP_DELETE };
+enum op_kind { OP_UPDATE, OP_ARCHIVE, OP_DELETE, OP_NOTICE };
 
 struct mail {
     struct list link;

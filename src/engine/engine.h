@@ -94,6 +94,9 @@ void engine_session_update(struct engine *e, struct str ws, struct str id,
 void engine_session_provisioned(struct engine *e, struct str id, struct str provision);
 /* The session's sandbox lacks something: its log says so. */
 void engine_sandbox_notice(struct engine *e, struct str id, const struct sandbox_notice *notice);
+/* The same, with an answer when that is durable; `row` is what there is then. NOT_FOUND. */
+void engine_session_notice(struct engine *e, struct str id, const struct sandbox_notice *notice,
+                           struct engine_op *op);
 /* INVALID while running. Emits thread_status_terminated, status_terminated. Idempotent. */
 void engine_session_archive(struct engine *e, struct str ws, struct str id, struct engine_op *op);
 /* INVALID while running. Emits session.deleted to the streams, removes everything. row is NULL. */

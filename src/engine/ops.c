@@ -236,14 +236,30 @@ static bool apply_delete(struct actor *a, struct mail *m)
     return true;
 }
 
+/* Nobody reads the log of one that is over. */
+static bool apply_notice(struct actor *a, struct mail *m)
+{
+    struct commit *c = &a->commit;
+    if (turn_phase(&a->turn) == TURN_DEAD) {
+        op_answer(m, &a->row, &(struct err){0});
+        return false;
+    }
+    turn_notice(&a->turn, &c->step, &m->notice);
+    c->op = m;
+    return true;
+}
+
 bool op_apply(struct actor *a, struct mail *m)
 {
+    if (m->op_kind == OP_NOTICE)
+        return apply_notice(a, m);
     if (!str_eq(id_str(&m->workspace_id), id_str(&a->row.workspace_id)))
         return refuse(m, ERR_NOT_FOUND, "Session not found.");
     switch (m->op_kind) {
     case OP_UPDATE: return apply_update(a, m);
     case OP_ARCHIVE: return apply_archive(a, m);
     case OP_DELETE: return apply_delete(a, m);
+    case OP_NOTICE: break;
     }
     return false;
 }
@@ -287,15 +303,28 @@ void engine_session_provisioned(struct engine *e, struct str id, struct str prov
     a->provision = str_some(provision) ? mem_dupz(provision.ptr, provision.len) : NULL;
 }
 
+static void keep_notice(struct mail *m, const struct sandbox_notice *notice)
+{
+    m->notice = *notice;
+    m->notice.message = arena_str(&m->arena, notice->message);
+    if (str_some(notice->repository_url))
+        m->notice.repository_url = arena_str(&m->arena, notice->repository_url);
+}
+
+void engine_session_notice(struct engine *e, struct str id, const struct sandbox_notice *notice,
+                           struct engine_op *op)
+{
+    struct mail *m = new_op(OP_NOTICE, op);
+    keep_notice(m, notice);
+    post_op(e, STR(""), id, m);
+}
+
 void engine_sandbox_notice(struct engine *e, struct str id, const struct sandbox_notice *notice)
 {
     if (e->closing)
         return;
     struct mail *m = mail_new(MAIL_NOTICE);
-    m->notice.type = notice->type;
-    m->notice.message = arena_str(&m->arena, notice->message);
-    if (str_some(notice->repository_url))
-        m->notice.repository_url = arena_str(&m->arena, notice->repository_url);
+    keep_notice(m, notice);
     actor_post(actor_get(e, id, false), m);
 }
 

@@ -21,6 +21,17 @@ export const ROUTES = {
     'POST /v1/environments/{id}': 'Environment',
     'DELETE /v1/environments/{id}': 'EnvironmentDeleted',
     'POST /v1/environments/{id}/archive': 'Environment',
+    'GET /v1/environments/{id}/work/poll': 'WorkOrNull',
+    'GET /v1/environments/{id}/work/stats': 'WorkStats',
+    'GET /v1/environments/{id}/work': 'WorkPage',
+    'GET /v1/environments/{id}/work/{id}': 'Work',
+    'POST /v1/environments/{id}/work/{id}': 'Work',
+    'POST /v1/environments/{id}/work/{id}/ack': 'Work',
+    'POST /v1/environments/{id}/work/{id}/heartbeat': 'WorkHeartbeat',
+    'POST /v1/environments/{id}/work/{id}/stop': 'Work',
+    'POST /v1/environments/{id}/keys': null,
+    'GET /v1/environments/{id}/keys': null,
+    'DELETE /v1/environments/{id}/keys/{id}': null,
     'POST /v1/sessions': 'Session',
     'GET /v1/sessions': 'SessionPage',
     'GET /v1/sessions/{id}': 'Session',
@@ -64,8 +75,8 @@ export const ROUTES = {
     'GET /metrics': null,
 };
 
-const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ResourcePage: 'Resource', ModelPage: 'Model', SkillPage: 'Skill', SkillVersionPage: 'SkillVersion' };
-const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_', session_resource_deleted: 'sesrsc_', skill: 'skill_', skill_deleted: 'skill_', skill_version: 'skillver_' };
+const ITEMS = { AgentPage: 'Agent', EnvironmentPage: 'Environment', SessionPage: 'Session', EventPage: 'Event', ThreadPage: 'Thread', SentEvents: 'Event', FilePage: 'File', ResourcePage: 'Resource', ModelPage: 'Model', SkillPage: 'Skill', SkillVersionPage: 'SkillVersion', WorkPage: 'Work' };
+const ID_PREFIX = { agent: 'agent_', environment: 'env_', session: 'sesn_', session_thread: 'sthr_', environment_deleted: 'env_', session_deleted: 'sesn_', file: 'file_', file_deleted: 'file_', session_resource_deleted: 'sesrsc_', skill: 'skill_', skill_deleted: 'skill_', skill_version: 'skillver_', work: 'work_' };
 const ERROR_TYPES = {
     400: ['invalid_request_error'], 401: ['authentication_error'], 402: ['billing_error'], 403: ['permission_error'],
     404: ['not_found_error'], 405: ['invalid_request_error'], 408: ['timeout_error'], 409: ['conflict_error'], 412: ['invalid_request_error'],

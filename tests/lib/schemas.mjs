@@ -25,6 +25,9 @@ const TYPES = {
     File: ['resources/beta/files', 'BetaFileMetadata'],
     FileDeleted: ['resources/beta/files', 'BetaDeletedFile'],
     Model: ['resources/beta/models', 'BetaModelInfo'],
+    Work: ['resources/beta/environments/work', 'BetaSelfHostedWork'],
+    WorkHeartbeat: ['resources/beta/environments/work', 'BetaSelfHostedWorkHeartbeatResponse'],
+    WorkStats: ['resources/beta/environments/work', 'BetaSelfHostedWorkQueueStats'],
     PlainModel: ['resources/models', 'ModelInfo'],
     ErrorResponse: ['resources/beta/beta', 'BetaErrorResponse'],
 };
@@ -43,7 +46,7 @@ const OWN_TYPES = {
         SkillVersionDeleted: ['resources/beta/skills/versions', 'VersionDeleteResponse'],
     },
 };
-const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread', ResourcePage: 'Resource' };
+const PAGES = { AgentPage: 'Agent', EnvironmentPage: 'Environment', EventPage: 'Event', ThreadPage: 'Thread', ResourcePage: 'Resource', WorkPage: 'Work' };
 
 function entrySource(sdkDir, packageName) {
     const lines = [];
@@ -54,6 +57,7 @@ function entrySource(sdkDir, packageName) {
     for (const [page, item] of Object.entries(PAGES)) {
         lines.push(`export interface ${page} { data: Array<${item}>; next_page: string | null }`);
     }
+    lines.push('export type WorkOrNull = Work | null;');
     lines.push('export interface SessionPage { data: Array<Session>; next_page: string | null; prev_page: string | null }');
     return lines.join('\n') + '\n';
 }
