@@ -269,7 +269,7 @@ static void look_again(struct loop_timer *t)
 
 static void planned(struct call *c)
 {
-    static const struct call_creation how = {fork_step, write_answer, NULL, NULL};
+    static const struct call_creation how = {fork_step, write_answer, NULL, NULL, NULL};
     struct fork_call *s = c->state;
     if (!c->req)
         return;
