@@ -112,7 +112,7 @@ struct model_failure {
 };
 
 /* What a request is for. Stored in the ledger: append only. */
-enum model_purpose { MODEL_FOR_TURN, MODEL_FOR_COMPACTION, MODEL_FOR_JUDGE };
+enum model_purpose { MODEL_FOR_TURN, MODEL_FOR_COMPACTION, MODEL_FOR_JUDGE, MODEL_FOR_GRADER };
 
 struct model_request {
     struct str model;    /* model id as the agent names it */

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "core/compact.h"
+#include "core/outcome.h"
 #include "json/writer.h"
 
 enum {
@@ -249,7 +250,8 @@ static bool speaks_to_model(enum event_type t)
     return t == EVENT_USER_MESSAGE || t == EVENT_SYSTEM_MESSAGE || t == EVENT_AGENT_MESSAGE ||
            t == EVENT_AGENT_TOOL_USE || t == EVENT_AGENT_CUSTOM_TOOL_USE ||
            t == EVENT_AGENT_TOOL_RESULT || t == EVENT_USER_CUSTOM_TOOL_RESULT ||
-           t == EVENT_USER_TOOL_RESULT;
+           t == EVENT_USER_TOOL_RESULT || t == EVENT_USER_DEFINE_OUTCOME ||
+           t == EVENT_SPAN_OUTCOME_EVALUATION_END;
 }
 
 static int fold_thinking(struct prompt *p, const struct event *e, struct err *err)
@@ -299,11 +301,11 @@ static void keep_early(struct prompt *p, const struct json *content)
     }
 }
 
-static int put_user(struct prompt *p, int64_t seq, const struct json *content, struct err *err)
+/* What came early stands behind the first message of the user. */
+static int put_early(struct prompt *p, int64_t seq, struct err *err)
 {
     AUTO_ARENA struct arena a;
     arena_init(&a, LIMIT_JSON_ARENA);
-    put_content(p, PROMPT_USER, seq, content);
     if (p->early.len == 0 || p->open == PROMPT_NONE)
         return 0;
     const struct json *early;
@@ -313,6 +315,30 @@ static int put_user(struct prompt *p, int64_t seq, const struct json *content, s
         put_content(p, PROMPT_SYSTEM, seq, early);
     buf_clear(&p->early);
     return rc;
+}
+
+static int put_user(struct prompt *p, int64_t seq, const struct json *content, struct err *err)
+{
+    put_content(p, PROMPT_USER, seq, content);
+    return put_early(p, seq, err);
+}
+
+static int put_outcome(struct prompt *p, int64_t seq, const struct json *body, struct err *err)
+{
+    AUTO_BUF struct buf rubric = BUF_INIT(p->max_bytes);
+    outcome_rubric_words(body, &rubric);
+    prompt_put_words(p, PROMPT_TEXT, seq, outcome_task(body));
+    prompt_put_words(p, PROMPT_LABEL, seq, buf_view(&rubric));
+    return put_early(p, seq, err);
+}
+
+/* Where the work goes on after it. */
+static void put_verdict(struct prompt *p, int64_t seq, const struct json *body)
+{
+    struct str result = json_get_str(body, "result");
+    if (str_eqz(result, outcome_results[OUTCOME_NEEDS_REVISION]) ||
+        str_eqz(result, outcome_results[OUTCOME_MAX_ITERATIONS]))
+        prompt_put_words(p, PROMPT_LABEL, seq, json_get_str(body, "explanation"));
 }
 
 int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
@@ -335,6 +361,10 @@ int prompt_fold(struct prompt *p, const struct event *e, struct err *err)
     bool is_error = json_is_true(json_get(body, "is_error"));
     if (e->type == EVENT_USER_MESSAGE)
         rc = put_user(p, e->seq, content, err);
+    else if (e->type == EVENT_USER_DEFINE_OUTCOME)
+        rc = put_outcome(p, e->seq, body, err);
+    else if (e->type == EVENT_SPAN_OUTCOME_EVALUATION_END)
+        put_verdict(p, e->seq, body);
     else if (e->type == EVENT_SYSTEM_MESSAGE && p->open == PROMPT_NONE)
         keep_early(p, content);
     else if (e->type == EVENT_SYSTEM_MESSAGE)

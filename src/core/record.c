@@ -9,6 +9,7 @@ static const char *const purposes[] = {
     [MODEL_FOR_TURN] = "turn",
     [MODEL_FOR_COMPACTION] = "compaction",
     [MODEL_FOR_JUDGE] = "judge",
+    [MODEL_FOR_GRADER] = "grader",
 };
 
 static void put(struct jw *w, const char *key, int64_t v)
@@ -117,5 +118,32 @@ bool end_record_read(struct str text, struct end_record *out)
     read_usage(json_get(doc, "usage"), &out->usage);
     read_usage(json_get(doc, "judge"), &out->judge);
     out->held_microusd = number(doc, "held");
+    return true;
+}
+
+struct str evaluation_record_write(struct arena *a, const struct evaluation_record *r)
+{
+    AUTO_BUF struct buf b = BUF_INIT(1024);
+    struct jw w = jw_to(&b);
+    jw_obj(&w);
+    put_usage(&w, "usage", &r->spent);
+    put(&w, "reserved", r->reserved_microusd);
+    if (r->again)
+        jw_kbool(&w, "again", true);
+    jw_obj_end(&w);
+    return buf_ok(&b) ? arena_str(a, buf_view(&b)) : STR_NONE;
+}
+
+bool evaluation_record_read(struct str text, struct evaluation_record *out)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    *out = (struct evaluation_record){0};
+    const struct json *doc = parse(&a, text);
+    if (!doc)
+        return false;
+    read_usage(json_get(doc, "usage"), &out->spent);
+    out->reserved_microusd = number(doc, "reserved");
+    out->again = json_is_true(json_get(doc, "again"));
     return true;
 }

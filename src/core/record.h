@@ -28,6 +28,16 @@ struct end_record {
     int64_t held_microusd;    /* its end was not seen: the reservation stays */
 };
 
+/* With span.outcome_evaluation_ongoing, before each request of the grader. (The evaluation's end
+ * has an end_record with what its last attempt used.) */
+struct evaluation_record {
+    struct model_usage spent;  /* by this attempt so far */
+    int64_t reserved_microusd; /* for the request that is to be sent */
+    bool again; /* the attempt before died with its process, what it set aside stays held */
+};
+struct str evaluation_record_write(struct arena *a, const struct evaluation_record *r);
+bool evaluation_record_read(struct str text, struct evaluation_record *out);
+
 /* Absent when the arena is full. */
 struct str request_record_write(struct arena *a, const struct request_record *r);
 struct str end_record_write(struct arena *a, const struct end_record *r);

@@ -1,13 +1,16 @@
 /* The fold: what the events of the log make of a turn's state. */
 #include "core/turn_request.h"
 
+#include "core/compact.h"
+
 static const struct sm_state states[] = {
     [TURN_IDLE] = {"idle", SM_BIT(TURN_TOOLS) | SM_BIT(TURN_IDLE) | SM_BIT(TURN_DEAD), SM_INITIAL},
     [TURN_MODEL] = {"model", SM_BIT(TURN_TOOLS), 0},
     [TURN_TOOLS] = {"tools",
                     SM_BIT(TURN_MODEL) | SM_BIT(TURN_BACKOFF) | SM_BIT(TURN_IDLE) |
-                        SM_BIT(TURN_TOOLS),
+                        SM_BIT(TURN_TOOLS) | SM_BIT(TURN_GRADING),
                     0},
+    [TURN_GRADING] = {"grading", SM_BIT(TURN_TOOLS), 0},
     [TURN_BACKOFF] = {"backoff", SM_BIT(TURN_TOOLS) | SM_BIT(TURN_IDLE), 0},
     [TURN_DEAD] = {"dead", 0, SM_FINAL},
 };
@@ -20,6 +23,7 @@ void turn_init(struct turn *t, const struct agent *agent, struct id session_id, 
     buf_init(&t->system, LIMIT_PROMPT);
     buf_init(&t->tools, LIMIT_PROMPT);
     buf_init(&t->summary, LIMIT_PROMPT);
+    outcome_init(&t->outcome, LIMIT_PROMPT);
     digest_init(&t->messages_digest);
     turn_set_agent(t, agent);
     arena_init(&t->calls_arena, LIMIT_MODEL_RESPONSE * 2ul);
@@ -31,6 +35,7 @@ void turn_fini(struct turn *t)
     buf_fini(&t->system);
     buf_fini(&t->tools);
     buf_fini(&t->summary);
+    outcome_fini(&t->outcome);
     arena_fini(&t->calls_arena);
     mem_free(t->blocks);
     t->blocks = NULL;
@@ -154,9 +159,12 @@ static int fold_idle(struct turn *t, const struct json *body, struct err *err)
 }
 
 /* A turn that waits for its client or for money is not over. */
-static void fold_thread_idle(struct turn *t, const struct json *body)
+static void fold_thread_idle(struct turn *t, const struct event *e, const struct json *body)
 {
     struct str reason = json_get_str(json_get(body, "stop_reason"), "type");
+    struct end_record closing;
+    if (end_record_read(e->transcript, &closing))
+        usage_add(&t->usage, &closing.usage);
     t->paused = str_eqz(reason, "budget_reached");
     t->attempts = 0;
     t->compactions = 0;
@@ -164,6 +172,8 @@ static void fold_thread_idle(struct turn *t, const struct json *body)
         return;
     t->usage.turns += t->rounds > 0;
     t->rounds = 0;
+    if (t->outcome.state == OUTCOME_LAST_TURN && str_eqz(reason, "end_turn"))
+        t->outcome.state = OUTCOME_NONE;
 }
 
 /* What was hashed of the conversation is no prefix of it any more. */
@@ -237,6 +247,33 @@ static void fold_error(struct turn *t, const struct json *error)
         t->attempts++;
 }
 
+/* An attempt died with its process: what it had used is known, what it had set aside is not. */
+static void fold_grading(struct turn *t, const struct event *e)
+{
+    struct outcome *o = &t->outcome;
+    struct evaluation_record r;
+    (void)evaluation_record_read(e->transcript, &r);
+    if (r.again) {
+        usage_add(&t->usage, &o->spent);
+        t->usage.held_microusd += o->reserved_microusd;
+        model_usage_add(&o->lost, &o->spent);
+    }
+    o->spent = r.spent;
+    o->reserved_microusd = r.reserved_microusd;
+}
+
+static int fold_graded(struct turn *t, const struct event *e, const struct json *body,
+                       struct err *err)
+{
+    struct end_record end;
+    if (end_record_read(e->transcript, &end))
+        usage_add(&t->usage, &end.usage);
+    outcome_end(&t->outcome, body);
+    if (t->outcome.state == OUTCOME_WORKING)
+        t->rounds = 1; /* the same turn, but a new stretch of work */
+    return turn_phase(t) == TURN_GRADING ? move(t, TURN_TOOLS, err) : 0;
+}
+
 /* Events whose body the fold has to look into. */
 static int fold_body(struct turn *t, const struct event *e, bool *for_model, struct err *err)
 {
@@ -256,8 +293,14 @@ static int fold_body(struct turn *t, const struct event *e, bool *for_model, str
     case EVENT_USER_TOOL_RESULT: *for_model = fold_user_result(t, body); return 0;
     case EVENT_USER_TOOL_CONFIRMATION: fold_confirmation(t, body); return 0;
     case EVENT_SPAN_MODEL_REQUEST_END: return fold_request_end(t, e, body, err);
+    case EVENT_USER_DEFINE_OUTCOME: outcome_define(&t->outcome, e, body); return 0;
+    case EVENT_SPAN_OUTCOME_EVALUATION_START:
+        outcome_begin(&t->outcome, e, body);
+        return move(t, TURN_GRADING, err);
+    case EVENT_SPAN_OUTCOME_EVALUATION_ONGOING: fold_grading(t, e); return 0;
+    case EVENT_SPAN_OUTCOME_EVALUATION_END: return fold_graded(t, e, body, err);
     case EVENT_SESSION_STATUS_IDLE: return fold_idle(t, body, err);
-    case EVENT_SESSION_THREAD_STATUS_IDLE: fold_thread_idle(t, body); return 0;
+    case EVENT_SESSION_THREAD_STATUS_IDLE: fold_thread_idle(t, e, body); return 0;
     case EVENT_SESSION_UPDATED: fold_updated(t, body); return 0;
     case EVENT_SESSION_ERROR: fold_error(t, json_get(body, "error")); return 0;
     default: return 0;
@@ -266,12 +309,16 @@ static int fold_body(struct turn *t, const struct event *e, bool *for_model, str
 
 static bool needs_body(enum event_type type)
 {
-    return type == EVENT_AGENT_TOOL_USE || type == EVENT_AGENT_CUSTOM_TOOL_USE ||
-           type == EVENT_AGENT_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT ||
-           type == EVENT_USER_TOOL_RESULT || type == EVENT_USER_TOOL_CONFIRMATION ||
-           type == EVENT_SPAN_MODEL_REQUEST_END || type == EVENT_SESSION_STATUS_IDLE ||
-           type == EVENT_SESSION_THREAD_STATUS_IDLE || type == EVENT_SESSION_UPDATED ||
-           type == EVENT_SESSION_ERROR;
+#define BIT(t) (UINT64_C(1) << EVENT_##t)
+    static const uint64_t read =
+        BIT(AGENT_TOOL_USE) | BIT(AGENT_CUSTOM_TOOL_USE) | BIT(AGENT_TOOL_RESULT) |
+        BIT(USER_CUSTOM_TOOL_RESULT) | BIT(USER_TOOL_RESULT) | BIT(USER_TOOL_CONFIRMATION) |
+        BIT(USER_DEFINE_OUTCOME) | BIT(SPAN_MODEL_REQUEST_END) | BIT(SESSION_STATUS_IDLE) |
+        BIT(SESSION_THREAD_STATUS_IDLE) | BIT(SESSION_UPDATED) | BIT(SESSION_ERROR) |
+        BIT(SPAN_OUTCOME_EVALUATION_START) | BIT(SPAN_OUTCOME_EVALUATION_ONGOING) |
+        BIT(SPAN_OUTCOME_EVALUATION_END);
+#undef BIT
+    return read >> type & 1;
 }
 
 int turn_resume(struct turn *t, const struct event *compacted, struct err *err)
@@ -293,7 +340,23 @@ int turn_resume(struct turn *t, const struct event *compacted, struct err *err)
     t->rounds = (unsigned)rounds;
     t->compactions = (unsigned)compactions;
     t->last_seq = compacted->seq - 1;
+    outcome_read(&t->outcome, json_get(turn, "outcome"));
     return move(t, TURN_TOOLS, err); /* between two requests */
+}
+
+/* A compaction keeps the user's own words; what the work is graded by stays too. */
+static void put_rubric_again(struct turn *t, int64_t seq)
+{
+    AUTO_ARENA struct arena a;
+    AUTO_BUF struct buf words = BUF_INIT(LIMIT_PROMPT);
+    const struct json *definition;
+    struct err err;
+    arena_init(&a, LIMIT_JSON_ARENA);
+    if (t->outcome.state == OUTCOME_NONE ||
+        json_parse(&a, buf_view(&t->outcome.definition), 0, &definition, &err))
+        return;
+    outcome_rubric_words(definition, &words);
+    prompt_put_words(&t->prompt, PROMPT_LABEL, seq, buf_view(&words));
 }
 
 int turn_fold(struct turn *t, const struct event *e, struct err *err)
@@ -319,6 +382,7 @@ int turn_fold(struct turn *t, const struct event *e, struct err *err)
         t->compactions++;
         t->attempts = 0;
         turn_forget_digest(t);
+        put_rubric_again(t, e->seq);
         return 0;
     case EVENT_SESSION_STATUS_RUNNING:
         usage_run(&t->usage, e->processed_us);

@@ -14,6 +14,7 @@
  *           +--------------------------- interrupt, end of turn -----------------------+
  *           v                                                                          |
  *        [IDLE] --status_running--> [TOOLS] --span start--> [MODEL] --span end--> [TOOLS] ...
+ *                                   [TOOLS] --evaluation start--> [GRADING] --its end--> [TOOLS]
  *           ^                          ^                       |
  *           |                          |               session.error retrying
  *           +---- retries exhausted    +--- timer --- [BACKOFF] <
@@ -28,6 +29,7 @@
 #include "core/agent.h"
 #include "core/budget.h"
 #include "core/event.h"
+#include "core/outcome.h"
 #include "core/permission.h"
 #include "core/ports.h"
 #include "core/prompt.h"
@@ -39,6 +41,7 @@ enum turn_phase {
     TURN_MODEL,   /* a model request is in flight */
     TURN_TOOLS,   /* running, no request in flight: tools run or the next request is due */
     TURN_BACKOFF, /* waiting before the next attempt at the model */
+    TURN_GRADING, /* the grader looks at what the turn has left */
     TURN_DEAD,    /* terminated */
 };
 
@@ -93,8 +96,10 @@ struct turn {
     unsigned attempts;    /* failed attempts at the present request */
     unsigned rounds;      /* answered requests of the present turn */
     unsigned compactions; /* in a row, without a word of the model in between */
-    bool paused;          /* the turn stopped at a cap: it goes on when there is room again */
-    bool stirred;         /* at rest, and a call was answered since: what follows is due */
+    struct outcome outcome;
+    bool closing; /* not of the log: what the last turn left is graded, without events */
+    bool paused;  /* the turn stopped at a cap: it goes on when there is room again */
+    bool stirred; /* at rest, and a call was answered since: what follows is due */
     /* Not of the log: a count of the next request's tokens is on its way. */
     bool counting;
     /* Not of the log: an answer that came and is not logged yet, because its judge is asked. */
@@ -122,6 +127,12 @@ struct turn_step {
     bool start_model;
     bool count_tokens; /* of the request as turn_request() has it; answer with turn_counted() */
     bool cancel_model;
+    bool grade; /* answer with turn_graded(); before, turn_grading() for each of its requests */
+    bool cancel_grade;
+    struct model_usage graded; /* in: what the grader that runs has used so far */
+    bool grader_may_ask;       /* what turn_grading() asked for is set aside */
+    struct grade closing;      /* out, with `closed`: the grade of what the last turn left */
+    bool closed;
     struct id *cancel_calls; /* calls that were dispatched and are wanted no more */
     size_t ncancel_calls;
     int64_t sleep_ms; /* > 0: call turn_timer() then */
@@ -160,6 +171,10 @@ void turn_model_failed(struct turn *t, struct turn_step *s, const struct model_f
 void turn_tool_done(struct turn *t, struct turn_step *s, struct str tool_use_id,
                     const struct tool_outcome *o);
 void turn_timer(struct turn *t, struct turn_step *s);
+/* The grader wants to send a request that may cost so much, having `spent` what it says. */
+void turn_grading(struct turn *t, struct turn_step *s, const struct model_usage *spent,
+                  int64_t reserved_microusd);
+void turn_graded(struct turn *t, struct turn_step *s, const struct grade *g);
 /* A session.error that ends nothing: the session goes on without what is missing. */
 void turn_notice(struct turn *t, struct turn_step *s, const struct sandbox_notice *n);
 /* What changed, as JSON values; absent: unchanged. */

@@ -147,6 +147,9 @@ void emit_idle(struct turn *t, struct turn_step *s, struct str reason, struct st
     put_thread(&m);
     jw_kraw(&m.w, "stop_reason", reason);
     jw_kraw(&m.w, "stop_details", details);
+    if (s->closed) /* nothing else of the log says what that has cost */
+        m.event.transcript =
+            end_record_write(s->arena, &(struct end_record){.usage = s->closing.usage});
     end(&m);
 
     begin(&m, t, s, EVENT_SESSION_USAGE, new_id);
@@ -297,6 +300,52 @@ void emit_tool_result(struct turn *t, struct turn_step *s, struct str tool_use_i
         jw_kz(&m.w, "reason", o->failure_reason);
         jw_obj_end(&m.w);
     }
+    end(&m);
+}
+
+static void begin_evaluation(struct emission *m, struct turn *t, struct turn_step *s,
+                             enum event_type type)
+{
+    begin(m, t, s, type, new_id);
+    jw_kstr(&m->w, "outcome_id", id_str(&t->outcome.id));
+    jw_ki64(&m->w, "iteration", t->outcome.iteration);
+}
+
+void emit_evaluation_start(struct turn *t, struct turn_step *s)
+{
+    struct emission m;
+    begin_evaluation(&m, t, s, EVENT_SPAN_OUTCOME_EVALUATION_START);
+    end(&m);
+}
+
+void emit_evaluation_ongoing(struct turn *t, struct turn_step *s, const struct evaluation_record *r)
+{
+    struct emission m;
+    begin_evaluation(&m, t, s, EVENT_SPAN_OUTCOME_EVALUATION_ONGOING);
+    m.event.transcript = evaluation_record_write(s->arena, r);
+    end(&m);
+}
+
+void emit_evaluation_end(struct turn *t, struct turn_step *s, enum outcome_result result,
+                         const struct grade *g)
+{
+    AUTO_BUF struct buf words = BUF_INIT(LIMIT_MODEL_RESPONSE);
+    struct emission m;
+    struct end_record used = {.usage = g ? g->usage : s->graded};
+    struct model_usage all = t->outcome.lost;
+    model_usage_add(&all, &used.usage);
+    outcome_explain(result, g, t->outcome.iteration + 1, &words);
+    begin_evaluation(&m, t, s, EVENT_SPAN_OUTCOME_EVALUATION_END);
+    jw_kstr(&m.w, "outcome_evaluation_start_id", id_str(&t->outcome.start));
+    jw_kz(&m.w, "result", outcome_results[result]);
+    jw_kstr(&m.w, "explanation", buf_view(&words));
+    jw_key(&m.w, "usage");
+    usage_span_write(&m.w, &all, STR_NONE);
+    if (g) {
+        jw_key(&m.w, "criteria");
+        outcome_criteria_write(&m.w, g);
+    }
+    m.event.transcript = end_record_write(s->arena, &used);
     end(&m);
 }
 

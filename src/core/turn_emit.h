@@ -39,6 +39,12 @@ struct id emit_tool_use(struct turn *t, struct turn_step *s, const struct model_
 struct id emit_custom_tool_use(struct turn *t, struct turn_step *s, const struct model_block *b);
 void emit_tool_result(struct turn *t, struct turn_step *s, struct str tool_use_id,
                       const struct tool_outcome *o);
+/* The spans of an outcome's evaluation. `g` NULL: interrupted. */
+void emit_evaluation_start(struct turn *t, struct turn_step *s);
+void emit_evaluation_ongoing(struct turn *t, struct turn_step *s,
+                             const struct evaluation_record *r);
+void emit_evaluation_end(struct turn *t, struct turn_step *s, enum outcome_result result,
+                         const struct grade *g);
 void emit_updated(struct turn *t, struct turn_step *s, const struct turn_update *u);
 /* An inbox event becomes part of the log: its processed_at is filled in. Moves it to `taken`. */
 void emit_input(struct turn *t, struct turn_step *s, struct turn_input *in);

@@ -225,9 +225,16 @@ void request_compact(struct turn *t, struct turn_step *s)
 /* So that the log can be read from here on (turn_resume). */
 static struct str with_turn(const struct turn *t, struct arena *a, struct str transcript)
 {
-    return arena_printf(a, "%.*s,\"turn\":{\"requests\":%lld,\"rounds\":%u,\"compactions\":%u}}",
+    AUTO_BUF struct buf outcome = BUF_INIT(LIMIT_PROMPT);
+    if (t->outcome.state != OUTCOME_NONE) {
+        struct jw w = jw_to(&outcome);
+        buf_z(&outcome, ",\"outcome\":");
+        outcome_write(&w, &t->outcome);
+    }
+    return arena_printf(a,
+                        "%.*s,\"turn\":{\"requests\":%lld,\"rounds\":%u,\"compactions\":%u%.*s}}",
                         (int)transcript.len - 1, transcript.ptr, (long long)t->requests, t->rounds,
-                        t->compactions);
+                        t->compactions, (int)outcome.len, outcome.len ? outcome.data : "");
 }
 
 void request_compacted(struct turn *t, struct turn_step *s, struct str summary)

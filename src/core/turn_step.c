@@ -15,14 +15,24 @@ static struct turn_input *first_of(const struct turn_step *s, enum event_type ty
     return NULL;
 }
 
+/* What the session is to do next: it starts a turn. */
+static bool is_task(enum event_type type)
+{
+    return type == EVENT_USER_MESSAGE || type == EVENT_USER_DEFINE_OUTCOME;
+}
+
+static bool has_task(const struct turn_step *s)
+{
+    return first_of(s, EVENT_USER_MESSAGE) || first_of(s, EVENT_USER_DEFINE_OUTCOME);
+}
+
 /* What is past the bound waits for the next request: a step must have an end. */
 void turn_take_messages(struct turn *t, struct turn_step *s)
 {
     size_t bytes = 0;
     list_for_each_safe (it, s->inbox) {
         struct turn_input *in = LIST_ENTRY(it, struct turn_input, link);
-        bool message =
-            in->event.type == EVENT_USER_MESSAGE || in->event.type == EVENT_SYSTEM_MESSAGE;
+        bool message = is_task(in->event.type) || in->event.type == EVENT_SYSTEM_MESSAGE;
         if (!message || s->err_code || bytes >= LIMIT_INBOX_TAKE)
             continue;
         bytes += in->event.body.len + in->event.transcript.len;
@@ -102,8 +112,7 @@ static void settle_idle(struct turn *t, struct turn_step *s, bool answered)
         run(t, s);
         return;
     }
-    bool message = first_of(s, EVENT_USER_MESSAGE) != NULL;
-    if (!answered && !message) {
+    if (!answered && !has_task(s)) {
         turn_take_messages(t, s); /* the operator's word alone starts nothing */
         return;
     }
@@ -120,7 +129,7 @@ static void settle_idle(struct turn *t, struct turn_step *s, bool answered)
 
 static void settle(struct turn *t, struct turn_step *s, bool answered)
 {
-    if (s->err_code)
+    if (s->err_code || t->closing)
         return;
     if (turn_phase(t) == TURN_TOOLS)
         settle_tools(t, s);
@@ -159,15 +168,27 @@ static struct end_record used_so_far(const struct turn *t, const struct turn_ste
     return end;
 }
 
+/* An outcome ends with the interrupt, whether or not it is being graded now. */
+static void interrupt_outcome(struct turn *t, struct turn_step *s)
+{
+    bool grading = turn_phase(t) == TURN_GRADING || t->closing;
+    s->cancel_grade = grading && !s->grade;
+    s->grade = t->closing = false;
+    if (t->outcome.state == OUTCOME_WORKING || t->outcome.state == OUTCOME_EVALUATING)
+        emit_evaluation_end(t, s, OUTCOME_INTERRUPTED, NULL);
+}
+
 static void interrupt(struct turn *t, struct turn_step *s, struct turn_input *in)
 {
-    bool was_open = turn_phase(t) != TURN_IDLE || unresolved(t) > 0;
+    bool was_open =
+        turn_phase(t) != TURN_IDLE || unresolved(t) > 0 || t->outcome.state != OUTCOME_NONE;
     if (turn_phase(t) == TURN_MODEL) {
         struct end_record end = used_so_far(t, s);
         s->cancel_model = !s->start_model;
         s->start_model = false;
         emit_span_end(t, s, &end, false);
     }
+    interrupt_outcome(t, s);
     s->sleep_ms = 0;
     t->counting = s->count_tokens = false;
     turn_close_calls(t, s);
@@ -216,6 +237,75 @@ void turn_inbox(struct turn *t, struct turn_step *s)
     settle(t, s, waiting_for_client(t) < waiting);
 }
 
+/* ---- outcomes ---- */
+
+/* Whether the end of a turn is to be graded. */
+static bool is_graded(const struct turn *t)
+{
+    const struct outcome *o = &t->outcome;
+    return o->state == OUTCOME_WORKING || (o->state == OUTCOME_LAST_TURN && o->closing);
+}
+
+static void grade(struct turn *t, struct turn_step *s)
+{
+    const char *cap = caps_reached(&t->caps, &t->usage, false, s->now_us);
+    if (cap) {
+        request_stop_at_cap(t, s, cap);
+        return;
+    }
+    if (t->outcome.state == OUTCOME_LAST_TURN)
+        t->closing = true;
+    else
+        emit_evaluation_start(t, s);
+    s->grade = s->err_code == 0;
+}
+
+/* The agent has said its last word and nothing came of it yet: a cap was in the way, or a crash. */
+static bool grade_is_due(const struct turn *t, const struct turn_step *s)
+{
+    return is_graded(t) && unresolved(t) == 0 && t->prompt.open == PROMPT_ASSISTANT && !has_task(s);
+}
+
+void turn_grading(struct turn *t, struct turn_step *s, const struct model_usage *spent,
+                  int64_t reserved_microusd)
+{
+    struct session_usage now = t->usage;
+    if (turn_phase(t) != TURN_GRADING && !t->closing)
+        return;
+    usage_add(&now, spent);
+    int64_t left = caps_money_left(&t->caps, &now);
+    if (left >= 0 && left < reserved_microusd)
+        return;
+    if (!t->closing)
+        emit_evaluation_ongoing(
+            t, s,
+            &(struct evaluation_record){.spent = *spent, .reserved_microusd = reserved_microusd});
+    s->grader_may_ask = s->err_code == 0;
+}
+
+void turn_graded(struct turn *t, struct turn_step *s, const struct grade *g)
+{
+    if (t->closing) {
+        t->closing = false;
+        s->closing = *g;
+        s->closed = true;
+        emit_idle(t, s, REASON_END_TURN, STR_NONE);
+        return;
+    }
+    if (turn_phase(t) != TURN_GRADING)
+        return;
+    enum outcome_result result = g->result;
+    if (result == OUTCOME_NEEDS_REVISION && t->outcome.iteration + 1 >= t->outcome.max_iterations)
+        result = OUTCOME_MAX_ITERATIONS;
+    emit_evaluation_end(t, s, result, g);
+    if (s->err_code)
+        return;
+    if (result == OUTCOME_NEEDS_REVISION || result == OUTCOME_MAX_ITERATIONS)
+        request_start(t, s);
+    else
+        emit_idle(t, s, REASON_END_TURN, STR_NONE);
+}
+
 void turn_recover(struct turn *t, struct turn_step *s)
 {
     /* Its answer died with the process. The span is closed, the same request goes out again; the
@@ -230,7 +320,16 @@ void turn_recover(struct turn *t, struct turn_step *s)
         s->sleep_ms = LIMIT_MODEL_BACKOFF_MIN_MS;
         turn_inbox(t, s);
         break;
+    case TURN_GRADING:
+        emit_evaluation_ongoing(t, s, &(struct evaluation_record){.again = true});
+        s->grade = s->err_code == 0;
+        turn_inbox(t, s);
+        break;
     case TURN_TOOLS:
+        if (grade_is_due(t, s))
+            grade(t, s);
+        turn_inbox(t, s);
+        break;
     case TURN_IDLE: turn_inbox(t, s); break;
     case TURN_DEAD: break;
     }
@@ -240,8 +339,11 @@ static void end_turn(struct turn *t, struct turn_step *s, struct str reason, str
 {
     if (s->err_code)
         return;
-    if (first_of(s, EVENT_USER_MESSAGE) && str_eq(reason, REASON_END_TURN))
+    bool done = str_eq(reason, REASON_END_TURN);
+    if (done && has_task(s))
         request_start(t, s); /* what was said meanwhile belongs to this turn */
+    else if (done && is_graded(t))
+        grade(t, s);
     else
         emit_idle(t, s, reason, details);
 }
@@ -580,7 +682,10 @@ void turn_session_updated(struct turn *t, struct turn_step *s, const struct turn
         return;
     }
     run(t, s);
-    request_start(t, s);
+    if (s->err_code == 0 && grade_is_due(t, s))
+        grade(t, s);
+    else
+        request_start(t, s);
 }
 
 void turn_terminate(struct turn *t, struct turn_step *s)

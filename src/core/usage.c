@@ -2,6 +2,18 @@
 
 #include <stdio.h>
 
+void model_usage_add(struct model_usage *to, const struct model_usage *m)
+{
+    to->input_tokens += m->input_tokens;
+    to->output_tokens += m->output_tokens;
+    to->cache_read_tokens += m->cache_read_tokens;
+    to->cache_write_5m_tokens += m->cache_write_5m_tokens;
+    to->cache_write_1h_tokens += m->cache_write_1h_tokens;
+    to->cost_microusd += m->cost_microusd;
+    to->unpriced = to->unpriced || m->unpriced;
+    to->estimated = to->estimated || m->estimated;
+}
+
 void usage_add(struct session_usage *u, const struct model_usage *m)
 {
     u->input_tokens += m->input_tokens;

@@ -19,6 +19,8 @@ struct session_usage {
     int64_t web_searches; /* that were answered */
 };
 
+/* Of several requests together. */
+void model_usage_add(struct model_usage *to, const struct model_usage *m);
 void usage_add(struct session_usage *u, const struct model_usage *m);
 /* Of one request: prompt and answer, from a cache or not. */
 int64_t usage_tokens(const struct model_usage *m);

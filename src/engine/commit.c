@@ -231,6 +231,7 @@ static enum session_status status_of(enum turn_phase p)
 {
     switch (p) {
     case TURN_MODEL:
+    case TURN_GRADING:
     case TURN_TOOLS: return SESSION_RUNNING;
     case TURN_BACKOFF: return SESSION_RESCHEDULING;
     case TURN_DEAD: return SESSION_TERMINATED;

@@ -232,7 +232,8 @@ static void push_purpose(lua_State *L)
 {
     static const char *const names[] = {[MODEL_FOR_TURN] = "turn",
                                         [MODEL_FOR_COMPACTION] = "compaction",
-                                        [MODEL_FOR_JUDGE] = "judge"};
+                                        [MODEL_FOR_JUDGE] = "judge",
+                                        [MODEL_FOR_GRADER] = "grader"};
     lua_pushstring(L, names[script_state_of(L)->req->purpose]);
 }
 
