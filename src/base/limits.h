@@ -102,6 +102,8 @@ enum {
     LIMIT_SANDBOX_CPUS = 2,
     LIMIT_SANDBOX_FILE_MB = 4096,
     LIMIT_SANDBOX_DISK_MB = 10240,
+    LIMIT_CHECKPOINT_FILES = 250000,
+    LIMIT_CHECKPOINT_MB = 10240,  /* of files: what is stored is less */
     LIMIT_REPOSITORY_MB = 4096,   /* one file of what a clone fetches */
     LIMIT_REPOSITORY_DAYS = 30,   /* a mirror that nobody fetches into goes */
     LIMIT_MIRRORS_MB = 2048,      /* default: all mirrors; then the least recently used go */

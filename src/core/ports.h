@@ -178,6 +178,7 @@ struct tool_call {
     struct str provision;   /* what the sandbox is made with, as JSON, or absent: nothing more */
     bool first_dispatch;  /* false: it may have been dispatched before a crash: ask, do not rerun */
     bool sandbox_existed; /* the log says that the session had a sandbox when this was dispatched */
+    bool had_sandbox;     /* ... and when this server took the session up: it should have files */
 };
 
 struct tool_outcome {

@@ -276,6 +276,7 @@ static void run_call(struct actor *a, struct turn_call *c)
         .provision = a->provision ? str_z(a->provision) : a->row.provision,
         .first_dispatch = !c->recovered,
         .sandbox_existed = c->recovered ? a->sandbox_at_load : a->row.has_sandbox,
+        .had_sandbox = a->sandbox_at_load,
     };
     e->stats.tool_calls += !c->recovered;
     if (e->cfg.web.run && !tool_is_sandboxed(c->name)) {

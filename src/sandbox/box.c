@@ -9,19 +9,20 @@
  *     |                                         v        |      |
  *     +----------------------------------- CLEANING <----+------+  the hand is gone, or is to go
  *
- * Before PREPARING, where a session has files, skills or repositories, comes PROVISIONING, which
- * leads back to ABSENT; in UP what has changed of them is put in place before the next call is
- * given.
+ * Before PREPARING, where the session's directory is gone, comes RESTORING, and where it has files,
+ * skills or repositories, PROVISIONING; both lead back to ABSENT. In UP what has changed of the
+ * latter is put in place before the next call is given.
  *
- * Calls wait in any state but UP. A call that was sent and not answered when the hand goes has an
- * unknown outcome, and that is what its result says. Blocking steps run as jobs; while one runs the
- * state does not change. */
+ * Calls wait in any state but UP, and while a checkpoint is taken. A call that was sent and not
+ * answered when the hand goes has an unknown outcome, and that is what its result says. Blocking
+ * steps run as jobs; while one runs the state does not change. */
 #include "sandbox/box.h"
 
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "sandbox/provision.h"
+#include "sandbox/restore.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -30,13 +31,15 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const struct sm_state states[] = {
     [BOX_ABSENT] = {"absent",
-                    SM_BIT(BOX_FINDING) | SM_BIT(BOX_PROVISIONING) | SM_BIT(BOX_PREPARING) |
-                        SM_BIT(BOX_CLEANING),
+                    SM_BIT(BOX_FINDING) | SM_BIT(BOX_RESTORING) | SM_BIT(BOX_PROVISIONING) |
+                        SM_BIT(BOX_PREPARING) | SM_BIT(BOX_CLEANING),
                     SM_INITIAL},
+    [BOX_RESTORING] = {"restoring", SM_BIT(BOX_ABSENT), 0},
     [BOX_PROVISIONING] = {"provisioning", SM_BIT(BOX_ABSENT), 0},
     [BOX_FINDING] = {"finding", SM_BIT(BOX_ABSENT) | SM_BIT(BOX_DIALING), 0},
     [BOX_DIALING] = {"dialing", SM_BIT(BOX_UP) | SM_BIT(BOX_CLEANING), 0},
@@ -75,6 +78,7 @@ struct box *box_get(struct sandboxes *s, struct str session_id)
     memcpy(b->unit, p.unit, sizeof b->unit);
     b->info = b->errors = -1;
     b->note = BUF_INIT(LIMIT_TOOL_NOTE);
+    checkpoint_init(b);
     list_init(&b->layer_wait.node);
     b->layer_wait.fn = layer_moved;
     sm_init(&b->sm, "sandbox", states, NULL, BOX_ABSENT);
@@ -92,6 +96,7 @@ static void box_freed(struct box *b)
     mem_free(b->environment);
     mem_free(b->provision);
     buf_fini(&b->note);
+    checkpoint_fini(b);
     mem_free(b);
     sandboxes_job_ended(s);
 }
@@ -141,6 +146,7 @@ static void box_release(struct box *b)
     if (b->child_open && !b->child_closing)
         loop_child_close(&b->child, child_closed);
     watch_orphan(b);
+    checkpoint_orphan(b);
 }
 
 /* ---- calls ---- */
@@ -160,16 +166,17 @@ void box_finish(struct box *b, struct box_call *c, struct str content, bool is_e
 
 void box_finish_lost(struct box *b, struct box_call *c, const char *reason)
 {
-    static const char text[] =
-        "The sandbox was lost while this call was running, so its outcome is unknown: it may have "
-        "run completely, partly or not at all. The files in /workspace are kept; processes, the "
-        "shell's state and anything in memory are gone. Check what has happened before repeating "
-        "the call. The next call starts a fresh sandbox.";
-    static const char memory[] = "The sandbox ran out of memory and was ended. ";
-    char both[sizeof text + sizeof memory];
-    bool oom = str_eqz(str_z(reason), "out_of_memory");
-    snprintf(both, sizeof both, "%s%s", oom ? memory : "", text);
-    box_finish(b, c, str_z(both), true, reason);
+    char text[BOX_TEXT_MAX];
+    snprintf(
+        text, sizeof text,
+        "%sThe sandbox was lost while this call was running, so its outcome is unknown: it may "
+        "have run completely, partly or not at all. The files in /workspace are %s; processes, "
+        "the shell's state and anything in memory are gone. Check what has happened before "
+        "repeating the call. The next call starts a fresh sandbox.",
+        str_eqz(str_z(reason), "out_of_memory") ? "The sandbox ran out of memory and was ended. "
+                                                : "",
+        files_are_gone(b) ? "lost with it; the next call finds those that were kept last" : "kept");
+    box_finish(b, c, str_z(text), true, reason);
 }
 
 /* Every waiting call fails for the same reason: nothing of it has run. */
@@ -212,6 +219,7 @@ void box_run(struct box *b, const struct tool_call *call,
     memcpy(c->name, call->name.ptr ? call->name.ptr : "", call->name.len);
     c->first = call->first_dispatch;
     c->existed = call->sandbox_existed;
+    c->had = call->had_sandbox;
     c->done = done;
     c->arg = arg;
     list_push(&b->calls, &c->node);
@@ -266,6 +274,16 @@ static void job(struct box *b, void (*work)(struct loop_work *), void (*then)(st
     loop_work(b->s->loop, &b->work, work, job_done);
 }
 
+/* Told once: until the session rests it stays, for a server that comes after this one. */
+static void read_note(struct box *b, const struct session_paths *p)
+{
+    int64_t which = restore_note(p);
+    if (which == b->files.told)
+        return;
+    b->files.noted = which;
+    restore_read_note(p, &b->files.note);
+}
+
 /* FINDING: is there a record of a hand of this boot? */
 static void find_work(struct loop_work *w)
 {
@@ -277,7 +295,10 @@ static void find_work(struct loop_work *w)
     b->limits = settings.limits;
     settings_fini(&settings);
     b->found = record_read(p.meta, &b->record);
-    if (b->found)
+    read_note(b, &p);
+    if (!b->found)
+        b->found = record_of_lost(&b->s->host, &p, &b->record);
+    else
         disk_measure(&p, &b->disk_used, &b->disk_free);
     /* Of another boot nothing can be left; of another directory, copied here, nothing is ours. */
     if (b->found && (!str_eqz(str_z(b->record.boot_id), b->s->host.boot_id) ||
@@ -332,7 +353,12 @@ static bool wants_provision(const struct box *b)
 static void prepare_work(struct loop_work *w)
 {
     struct box *b = CONTAINER_OF(w, struct box, work);
-    start_prepare(b, &b->start, &b->job_err);
+    struct session_paths p;
+    struct stat st;
+    session_paths(&b->s->host, b->id.z, &p);
+    if (start_prepare(b, &b->start, &b->job_err) == 0 && lstat(p.workspace, &st) == 0)
+        b->start.record.inode = (int64_t)st.st_ino;
+    read_note(b, &p);
 }
 
 static void starting_failed(struct box *b, const char *why);
@@ -368,7 +394,7 @@ static void prepare_done(struct box *b)
     struct err err = st->spawn_err.code ? st->spawn_err : b->job_err;
     b->record = st->record;
     b->limits = st->limits;
-    b->adopted = false;
+    b->adopted = b->files.tried = false;
     b->disk_used = st->disk_used;
     b->disk_free = st->disk_free;
     start_fini(st);
@@ -418,6 +444,8 @@ static void clean_work(struct loop_work *w)
     if (b->record.start_time == 0 && b->record.pid)
         b->record.start_time = process_start_time(b->record.pid);
     process_kill(b->record.pid, b->record.start_time);
+    if (!b->record.pid && b->record.socket[0])
+        hand_shutdown(b->record.socket);
     cgroup_read(&h->cg, p.unit, &b->last);
     cgroup_remove(&h->cg, p.unit);
     if (b->record.socket[0])
@@ -443,7 +471,7 @@ static void clean_done(struct box *b)
     b->record.pid = b->record.start_time = 0;
     b->seen = (struct cgroup_counters){.oom_kills = 0};
     b->looked = true;
-    b->provisioned = false;
+    b->provisioned = b->files.tried = false;
     sm_move(&b->sm, BOX_ABSENT);
     if (b->start_failed[0]) {
         char why[sizeof b->start_failed];
@@ -573,8 +601,11 @@ void box_close(struct box *b)
         mem_free(LIST_ENTRY(n, struct box_call, node));
     if (b->provisioning)
         provision_cancel(b->provisioning);
-    else if (!b->working)
+    else if (!b->working && !b->files.restoring) {
+        if (sm_state(&b->sm) == BOX_ABSENT || sm_state(&b->sm) == BOX_UP)
+            checkpoint_begin(b);
         box_release(b);
+    }
 }
 
 /* ---- the tick ---- */
@@ -634,15 +665,57 @@ static bool layer_is_there(struct box *b)
     return false;
 }
 
+/* RESTORING. Other servers, and imports, ask for it as well. */
+static void restored(void *arg, const struct err *err)
+{
+    struct box *b = arg;
+    b->files.restoring = false;
+    if (b->s->closing) {
+        box_release(b);
+        return;
+    }
+    b->files.tried = err->code == 0;
+    b->provisioned = false;
+    sm_move(&b->sm, BOX_ABSENT);
+    if (err->code) {
+        char why[BOX_TEXT_MAX];
+        snprintf(why, sizeof why, "its files could not be restored: %s", err->msg);
+        fail_waiting(b, why);
+    }
+    tick(b);
+}
+
+static void restore(struct box *b)
+{
+    bool had = b->files.used;
+    list_for_each (it, &b->calls)
+        had = had || LIST_ENTRY(it, struct box_call, node)->had;
+    b->files.restoring = true;
+    sm_move(&b->sm, BOX_RESTORING);
+    restore_start(b->s, id_str(&b->id), had, restored, b);
+}
+
+/* A checkpoint that was asked for is finished, unless the files go. */
+static bool waits_for_files(struct box *b)
+{
+    if (b->wipe_wanted)
+        checkpoint_drop(b);
+    else
+        checkpoint_begin(b);
+    return checkpoint_busy(b);
+}
+
 static void tick_absent(struct box *b)
 {
-    if (!b->s->probed || b->working)
+    if (b->working)
         return;
     if (b->provisioning) {
         if (b->destroying)
             provision_cancel(b->provisioning);
         return;
     }
+    if (waits_for_files(b) || !b->s->probed)
+        return;
     if (b->destroying) {
         if (!b->looked) {
             sm_move(&b->sm, BOX_FINDING);
@@ -662,6 +735,8 @@ static void tick_absent(struct box *b)
         if (!list_empty(&b->calls)) {
             sm_move(&b->sm, BOX_FINDING);
             job(b, find_work, find_done);
+        } else if (b->parked) {
+            box_release(b);
         }
         return;
     }
@@ -676,6 +751,10 @@ static void tick_absent(struct box *b)
     }
     if (!child_is_free(b) || !layer_is_there(b))
         return;
+    if (!b->files.tried && restore_possible(b->s) && files_are_gone(b)) {
+        restore(b);
+        return;
+    }
     if (wants_provision(b)) {
         sm_move(&b->sm, BOX_PROVISIONING);
         provision_begin(b, true);
@@ -692,7 +771,9 @@ static void tick(struct box *b)
     switch (sm_state(&b->sm)) {
     case BOX_ABSENT: tick_absent(b); break;
     case BOX_UP:
-        if (b->destroying)
+        if (!b->provisioning)
+            checkpoint_begin(b);
+        if (b->destroying && (b->wipe_wanted || !checkpoint_busy(b)))
             end_soon(b, "cancelled");
         else if (!b->recorded && !b->working && !b->adopted) {
             b->recorded = true;
@@ -702,9 +783,13 @@ static void tick(struct box *b)
         }
         if (sm_state(&b->sm) != BOX_UP)
             break;
-        if (wants_provision(b) && !b->provisioning)
+        if (wants_provision(b) && !b->provisioning && !checkpoint_busy(b))
             provision_begin(b, false);
-        if (!b->provisioning)
+        if (b->provisioning || checkpoint_busy(b))
+            break;
+        if (!list_empty(&b->calls) && files_are_gone(b))
+            box_lost(b, "sandbox_lost");
+        else
             box_send_waiting(b);
         break;
     case BOX_PROVISIONING:
@@ -725,6 +810,7 @@ void box_up(struct box *b)
     b->recorded = false;
     b->s->stats.starts += sm_state(&b->sm) == BOX_STARTING;
     sm_move(&b->sm, BOX_UP);
+    b->files.used = true;
     net_up(b);
     tick(b);
 }
@@ -745,6 +831,17 @@ void box_kick(struct box *b)
     b->kicked = true;
     sandboxes_job_began(b->s);
     loop_post(b->s->loop, &b->post, kicked);
+}
+
+void box_checkpoint(struct sandboxes *s, struct str session_id, int64_t seq, bool turn_end,
+                    void (*done)(void *arg), void *arg)
+{
+    struct box *b = box_find(s, session_id);
+    if (!b) {
+        b = box_get(s, session_id);
+        b->parked = true; /* it is not needed for anything else */
+    }
+    checkpoint_ask(b, seq, turn_end, done, arg);
 }
 
 void boxes_probed(struct sandboxes *s)

@@ -9,12 +9,14 @@
 
 #include "base/buf.h"
 #include "sandbox/build.h"
+#include "sandbox/checkpoint.h"
 #include "sandbox/impl.h"
 
 enum box_state {
     BOX_ABSENT,
     BOX_FINDING,
     BOX_DIALING,
+    BOX_RESTORING,
     BOX_PROVISIONING,
     BOX_PREPARING,
     BOX_STARTING,
@@ -27,7 +29,7 @@ struct box_call {
     struct id id;
     char *name, *input; /* in `text` */
     size_t input_len;
-    bool first, existed; /* as in struct tool_call */
+    bool first, existed, had; /* as in struct tool_call */
     bool cancelled;
     bool sent;           /* given to a hand of this box: it may have run */
     bool asked;          /* on the connection that is open now */
@@ -58,7 +60,8 @@ struct box {
     char *provision;  /* what the sandbox is made with, as the latest call gave it; may be NULL */
     bool provisioned; /* it is in place */
     struct provision *provisioning;
-    struct buf note;    /* for the model, before the next result */
+    struct buf note; /* for the model, before the next result */
+    struct box_files files;
     struct layer layer; /* what the environment adds to its root */
     struct build_waiter layer_wait;
     char *environment; /* the config as JSON, as the first call gave it */

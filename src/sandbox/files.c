@@ -4,11 +4,16 @@
  * session's user and without a network: the tree may be full of traps and may change while it is
  * read.
  *
- *   prepare (worker) --> run a program in a sandbox --> done
- *          \------------------------------------------^   listings and single files */
+ *   restore, if its directory is gone --> prepare (worker) --> run a program in a sandbox --> done
+ *                                                \------------------------------------------^
+ *                                                  listings and single files
+ *
+ * After an import a checkpoint is taken, before anybody is told that it is done. */
 #include "sandbox/impl.h"
 
 #include "base/fd.h"
+#include "sandbox/checkpoint.h"
+#include "sandbox/restore.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -261,9 +266,19 @@ static void finished(struct workspace_job *j)
     sandboxes_job_ended(s);
 }
 
+static void kept(void *arg)
+{
+    finished(arg);
+}
+
 static void one_closed(struct workspace_job *j)
 {
-    if (--j->open == 0)
+    struct sandboxes *s = j->s;
+    if (--j->open)
+        return;
+    if (j->what == FILES_IMPORT && j->err.code == 0 && !s->closing && restore_possible(s))
+        box_checkpoint(s, id_str(&j->queue->id), CHECKPOINT_LAST, true, kept, j);
+    else
         finished(j);
 }
 
@@ -352,9 +367,20 @@ static void prepared(struct loop_work *w)
         clean_up(j);
 }
 
+static void restored(void *arg, const struct err *err)
+{
+    struct workspace_job *j = arg;
+    j->err = *err;
+    if (err->code || j->s->closing)
+        clean_up(j);
+    else
+        loop_work(j->s->loop, &j->work, prepare_work, prepared);
+}
+
 static void on_probed(void *arg)
 {
     struct workspace_job *j = arg;
+    struct stat st;
     if (j->s->closing) {
         clean_up(j);
         return;
@@ -364,7 +390,11 @@ static void on_probed(void *arg)
         clean_up(j);
         return;
     }
-    loop_work(j->s->loop, &j->work, prepare_work, prepared);
+    session_paths(&j->s->host, j->queue->id.z, &j->paths);
+    if (restore_possible(j->s) && lstat(j->paths.workspace, &st) < 0)
+        restore_start(j->s, id_str(&j->queue->id), false, restored, j);
+    else
+        loop_work(j->s->loop, &j->work, prepare_work, prepared);
 }
 
 static void start(struct workspace_job *j)

@@ -336,9 +336,23 @@ static void prepare_work(struct loop_work *w)
     g->free_before = free_space(g->paths.dir);
 }
 
-static void marker_path(const struct session_paths *p, const char *id, char out[PATH_MAX])
+static void marker_path(const char *dir, const char *id, char out[PATH_MAX])
 {
-    snprintf(out, PATH_MAX, "%s/repositories/%s", p->dir, id);
+    snprintf(out, PATH_MAX, "%s/repositories/%s", dir, id);
+}
+
+static int mark(const char *dir, const char *id, struct str said, struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/repositories", dir);
+    int rc = fd_mkdirs(path, 0700, err);
+    marker_path(dir, id, path);
+    return rc ? rc : fd_write_file_atomic(path, said, 0600, err);
+}
+
+void git_settle(const char *dir, const char *id)
+{
+    (void)!mark(dir, id, STR("cloned"), NULL);
 }
 
 bool git_is_settled(const struct session_paths *p, const struct git_repository *r, bool again)
@@ -346,7 +360,7 @@ bool git_is_settled(const struct session_paths *p, const struct git_repository *
     char path[PATH_MAX];
     AUTO_BUF struct buf text = BUF_INIT(256);
     int64_t tried = -1;
-    marker_path(p, r->id, path);
+    marker_path(p->dir, r->id, path);
     if (fd_read_file(path, &text, NULL) != 0)
         return false;
     struct str said = str_trim(buf_view(&text));
@@ -394,12 +408,8 @@ static void settle_work(struct loop_work *w)
     if (g->cancelled)
         return;
     bool ok = !g->result.error;
-    snprintf(path, sizeof path, "%s/repositories", g->paths.dir);
-    if (fd_mkdirs(path, 0700, NULL) != 0)
-        return;
-    marker_path(&g->paths, g->r->id, path);
     snprintf(said, sizeof said, "%" PRId64, g->r->updated_us);
-    if (fd_write_file_atomic(path, ok ? STR("cloned") : str_z(said), 0600, &g->err) == 0 && ok)
+    if (mark(g->paths.dir, g->r->id, ok ? STR("cloned") : str_z(said), &g->err) == 0 && ok)
         keep_skills(g);
 }
 

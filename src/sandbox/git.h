@@ -35,5 +35,7 @@ void git_clone_cancel(struct git_clone *g); /* `done` comes soon */
 
 /* Cloned; or, unless `again`, tried in vain with the same token. */
 bool git_is_settled(const struct session_paths *p, const struct git_repository *r, bool again);
+/* `dir`, which is to be a session's, has it: it came with its files. */
+void git_settle(const char *dir, const char *id);
 
 #endif

@@ -16,6 +16,7 @@
 #include "json/json.h"
 #include "json/writer.h"
 #include "sandbox/provision.h"
+#include "sandbox/restore.h"
 #include "store/store.h"
 
 #include <dirent.h>
@@ -315,7 +316,10 @@ static void scan(struct harvest *h, bool look)
 static void scan_work(struct loop_work *w)
 {
     struct harvest *h = CONTAINER_OF(w, struct harvest, work);
-    provision_forget_note(&h->paths);
+    if (!h->sweep) {
+        provision_forget_note(&h->paths);
+        restore_forget_note(&h->paths);
+    }
     if (take_lock(h))
         scan(h, false);
 }

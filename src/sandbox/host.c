@@ -10,14 +10,17 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-enum { RECORD_MAX = 65536, RECORD_SIZE = 2048 };
+enum { RECORD_MAX = 65536, RECORD_SIZE = 2048, HAND_SHUTDOWN_MS = 2000 };
 
 /* ---- a session's directories ---- */
 
@@ -96,6 +99,7 @@ bool record_read(const char *path, struct sandbox_record *out)
     copy_text(doc, "unit", out->unit, sizeof out->unit);
     copy_text(doc, "socket", out->socket, sizeof out->socket);
     copy_text(doc, "layer", out->layer, sizeof out->layer);
+    (void)json_i64(json_get(doc, "inode"), &out->inode);
     return json_i64(json_get(doc, "generation"), &out->generation) &&
            json_i64(json_get(doc, "pid"), &out->pid) &&
            json_i64(json_get(doc, "start_time"), &out->start_time);
@@ -129,6 +133,7 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     jw_ki64(&w, "pid", r->pid);
     jw_ki64(&w, "start_time", r->start_time);
     jw_ki64(&w, "generation", r->generation);
+    jw_ki64(&w, "inode", r->inode);
     jw_obj_end(&w);
     jw_done(&w);
     /* Written over the old one at once, to one size: renaming a new file over an old one makes some
@@ -140,6 +145,35 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     if (fd < 0)
         return err_sys(err, errno, "%s", path);
     return fd_write_all(fd, buf_view(&b), err);
+}
+
+bool record_of_lost(const struct host *h, const struct session_paths *p, struct sandbox_record *out)
+{
+    char path[sizeof h->run_dir + sizeof p->unit + 2];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", h->run_dir, p->unit);
+    *out = (struct sandbox_record){.generation = 2}; /* it may not be the first */
+    if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return false;
+    memcpy(out->boot_id, h->boot_id, sizeof out->boot_id);
+    memcpy(out->unit, p->unit, sizeof out->unit);
+    return str_copyz(out->socket, sizeof out->socket, str_z(path));
+}
+
+void hand_shutdown(const char *socket_path)
+{
+    static const char frame[] = "\0\0\0\x11{\"op\":\"shutdown\"}";
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    AUTO_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || !str_copyz(a.sun_path, sizeof a.sun_path, str_z(socket_path)) ||
+        connect(fd, (struct sockaddr *)&a, sizeof a) < 0 ||
+        send(fd, frame, sizeof frame - 1, MSG_NOSIGNAL) < 0)
+        return;
+    /* It says hello before it goes. */
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char said[4096];
+    while (poll(&p, 1, HAND_SHUTDOWN_MS) > 0 && read(fd, said, sizeof said) > 0)
+        ;
 }
 
 int64_t process_start_time(int64_t pid)

@@ -63,6 +63,8 @@ struct sandboxes {
     struct map by_session; /* id -> struct box */
     struct list files;     /* struct files: queues of workspace jobs */
     struct list harvests;  /* struct harvest */
+    struct list restores;  /* struct restore */
+    struct sandbox_checkpoints keep;
     struct store_port store;
     void (*on_notice)(void *arg, struct str session_id, const struct sandbox_notice *notice);
     void *notice_arg;
@@ -105,10 +107,17 @@ struct sandbox_record {
     int64_t pid, start_time; /* of the hand, on the host; 0: not known */
     int64_t generation;      /* sandboxes this session has had */
     char layer[65];          /* the content that it has mounted, or empty */
+    int64_t inode;           /* of the directory that it has as /workspace; 0: not known */
 };
 /* False when there is none, or it cannot be read. Worker. */
 bool record_read(const char *path, struct sandbox_record *out);
 int record_write(const char *path, const struct sandbox_record *r, struct err *err);
+/* The record is gone, with its directory perhaps, but not the socket: there may be a hand, of which
+ * no more is known. Worker. */
+bool record_of_lost(const struct host *h, const struct session_paths *p,
+                    struct sandbox_record *out);
+/* Has the hand at `socket` end itself, and waits for it: for one whose pid nobody knows. Worker. */
+void hand_shutdown(const char *socket);
 /* Field 22 of /proc/PID/stat; 0 when there is no such process. */
 int64_t process_start_time(int64_t pid);
 /* SIGKILL, if the pid still is that process. */
@@ -187,6 +196,8 @@ void box_run(struct box *b, const struct tool_call *call,
              void (*done)(void *arg, const struct tool_outcome *outcome), void *arg);
 void box_ack(struct box *b, struct str tool_use_id);
 void box_cancel(struct box *b, struct str tool_use_id);
+void box_checkpoint(struct sandboxes *s, struct str session_id, int64_t seq, bool turn_end,
+                    void (*done)(void *arg), void *arg); /* as checkpoint_ask() */
 void box_idle(struct box *b);
 void box_destroy(struct box *b, bool wipe);
 void box_kick(struct box *b);  /* ticks soon, not now */

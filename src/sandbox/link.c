@@ -96,20 +96,31 @@ static const char *known_reason(struct str s)
     return NULL;
 }
 
-/* What provisioning had to say goes before the first result. */
+/* What was restored, and what provisioning had to say, goes before the first result. */
 static void finish_noted(struct box *b, struct box_call *c, struct str content, bool is_error,
                          const char *reason)
 {
-    if (!b->note.len) {
+    if (!b->note.len && !b->files.note.len) {
         box_finish(b, c, content, is_error, reason);
         return;
     }
     /* Once; a result that cannot take it goes as it is. */
     AUTO_BUF struct buf both = BUF_INIT(LIMIT_HAND_FRAME);
+    buf_str(&both, buf_view(&b->files.note));
     buf_str(&both, buf_view(&b->note));
     buf_str(&both, content);
+    b->files.told = b->files.noted;
+    buf_clear(&b->files.note);
     buf_clear(&b->note);
     box_finish(b, c, buf_ok(&both) ? buf_view(&both) : content, is_error, reason);
+}
+
+/* After a call has ended: what it wrote into a directory that is gone is gone as well, and so would
+ * be what the next one writes. */
+static void look_after(struct box *b)
+{
+    if (sm_state(&b->sm) == BOX_UP && files_are_gone(b))
+        box_lost(b, "sandbox_lost");
 }
 
 /* A call that failed for no reason that is known yet: was it kept from the network? */
@@ -119,6 +130,7 @@ static void finish_failed(struct box *b, struct box_call *c, struct str content)
     buf_str(&text, content);
     const char *reason = net_explain(b, &c->id, &text);
     finish_noted(b, c, reason && buf_ok(&text) ? buf_view(&text) : content, true, reason);
+    look_after(b);
     if (sm_state(&b->sm) == BOX_UP)
         watch_update(b);
 }
@@ -136,9 +148,10 @@ static void on_result(struct box *b, struct box_call *c, const struct json *doc)
         if (reason && buf_ok(&text))
             content = buf_view(&text);
     }
-    if (!is_error || reason)
+    if (!is_error || reason) {
         finish_noted(b, c, content, is_error, reason);
-    else if (!net_settle(b, c, content, finish_failed))
+        look_after(b);
+    } else if (!net_settle(b, c, content, finish_failed))
         finish_failed(b, c, content);
 }
 

@@ -21,6 +21,12 @@ struct sandbox_limits {
     int64_t wall_seconds;
 };
 
+/* Which files of sessions are kept at the ends of turns, to be had back. */
+struct sandbox_checkpoints {
+    bool off;                  /* no more are taken; what there are come back */
+    int64_t max_files, max_mb; /* of a session with more none are taken; 0: base/limits.h */
+};
+
 /* A decision of the egress proxy; views are valid during the call. */
 struct sandbox_egress {
     const struct egress_decision *decision;
@@ -41,6 +47,7 @@ struct sandbox_config {
     int64_t mirrors_mb; /* of fetched repositories that are kept for the next session; 0: default */
     const char *hand; /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
+    struct sandbox_checkpoints checkpoints; /* with `data` and a store only */
     int64_t grace_ms;   /* a hand without a server ends itself after this; 0: default */
     const char *images; /* unpacked roots must be below it; NULL: there are none */
     bool unsafe;        /* no sandbox at all: for development, and only when somebody says so */
@@ -79,6 +86,8 @@ struct sandbox_port sandboxes_port(struct sandboxes *s);
 struct sandboxes_stats {
     int64_t up;                                           /* connected now */
     int64_t starts, start_failures;                       /* since opening */
+    int64_t checkpoints, checkpoint_failures, checkpoint_bytes; /* likewise; bytes: stored */
+    int64_t restores, restore_failures;
     int64_t egress[EGRESS_REASON_COUNT], egress_troubles; /* likewise: decisions, and restarts */
 };
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "sandbox/build.h"
 #include "sandbox/harvest.h"
+#include "sandbox/restore.h"
 #include "sandbox/tree.h"
 
 #include <dirent.h>
@@ -116,10 +117,14 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
     s->loop = l;
     s->opened_us = clock_unix_us();
     s->store = cfg->store;
+    s->keep = cfg->checkpoints;
+    s->keep.max_files = or_default(s->keep.max_files, LIMIT_CHECKPOINT_FILES);
+    s->keep.max_mb = or_default(s->keep.max_mb, LIMIT_CHECKPOINT_MB);
     list_init(&s->on_probed);
     list_init(&s->boxes);
     list_init(&s->files);
     list_init(&s->harvests);
+    list_init(&s->restores);
     int rc = fill_host(&s->host, cfg, err);
     if (rc == 0)
         rc = net_init(&s->net, cfg, err);
@@ -250,6 +255,13 @@ static void port_cancel(void *self, struct str session_id, struct str tool_use_i
         box_cancel(b, tool_use_id);
 }
 
+static void port_checkpoint(void *self, struct str session_id, int64_t seq, bool turn_end)
+{
+    struct sandboxes *s = self;
+    if (!s->closing && restore_possible(s))
+        box_checkpoint(s, session_id, seq, turn_end, NULL, NULL);
+}
+
 static void port_idle(void *self, struct str session_id)
 {
     struct sandboxes *s = self;
@@ -273,6 +285,7 @@ struct sandbox_port sandboxes_port(struct sandboxes *s)
                                  .run = port_run,
                                  .ack = port_ack,
                                  .cancel = port_cancel,
+                                 .checkpoint = port_checkpoint,
                                  .idle = port_idle,
                                  .destroy = port_destroy};
 }
@@ -299,6 +312,7 @@ static bool is_kept(const struct sweep *w, const char *name)
 static void sweep_work(struct loop_work *work)
 {
     struct sweep *w = CONTAINER_OF(work, struct sweep, work);
+    restore_sweep(&w->s->host);
     DIR *d = opendir(w->s->host.dir);
     struct dirent *e;
     size_t cap = 0;

@@ -16,6 +16,7 @@
 
 const char *fixture_hand;
 bool fixture_unsafe;
+bool fixture_stored;
 
 static void never(struct loop_timer *t)
 {
@@ -35,6 +36,11 @@ static void open_module(struct fixture *f)
     /* Posts alone do not keep a loop running; in a server something else always does. */
     loop_timer_init(f->loop, &f->alive);
     loop_timer_start(&f->alive, 3600 * 1000, never);
+    if (f->stored[0]) {
+        const struct store_config how = {.dir = f->stored, .no_fsync = true};
+        assert_int_equal(store_open(f->loop, &how, &f->store, &err), 0);
+        f->cfg.store = store_port(f->store);
+    }
     assert_int_equal(sandboxes_open(f->loop, &f->cfg, &f->s, &err), 0);
     f->port = sandboxes_port(f->s);
     sandboxes_on_probed(f->s, stop, f);
@@ -46,23 +52,41 @@ static void close_module(struct fixture *f)
 {
     sandboxes_close(f->s, stop, f);
     loop_run(f->loop);
+    store_close(f->store);
+    f->store = NULL;
     loop_timer_close(&f->alive, NULL);
     loop_run(f->loop);
     loop_free(f->loop);
 }
 
-void fixture_open(struct fixture *f, const struct sandbox_limits *limits)
+static void begin(struct fixture *f, const char *dir)
 {
     *f = (struct fixture){.next = 1};
-    snprintf(f->dir, sizeof f->dir, "/tmp/ostler-sandbox-XXXXXX");
-    assert_non_null(
-        mkdtemp(f->dir)); /* mode 0700: as root, not to be passed by the sandbox's user */
+    snprintf(f->dir, sizeof f->dir, "%s", dir);
     snprintf(f->data, sizeof f->data, "%s/data", f->dir);
     snprintf(f->run, sizeof f->run, "%s/run", f->dir);
     f->cfg = (struct sandbox_config){.dir = f->data, .run_dir = f->run, .hand = fixture_hand};
     f->cfg.unsafe = fixture_unsafe;
+    if (fixture_stored) {
+        snprintf(f->stored, sizeof f->stored, "%s/stored", f->dir);
+        (void)mkdir(f->stored, 0700);
+        f->cfg.data = f->stored;
+    }
+}
+
+void fixture_open(struct fixture *f, const struct sandbox_limits *limits)
+{
+    char dir[] = "/tmp/ostler-sandbox-XXXXXX";
+    assert_non_null(mkdtemp(dir)); /* mode 0700: as root, not to be passed by the sandbox's user */
+    begin(f, dir);
     if (limits)
         f->cfg.limits = *limits;
+    open_module(f);
+}
+
+void fixture_open_at(struct fixture *f, const char *dir)
+{
+    begin(f, dir);
     open_module(f);
 }
 
@@ -139,7 +163,8 @@ void call_start(struct fixture *f, struct answer *a, const char *session, const 
                           .input = str_z(input),
                           .environment = str_z(f->environment ? f->environment : "{}"),
                           .first_dispatch = !flags.again,
-                          .sandbox_existed = flags.existed};
+                          .sandbox_existed = flags.existed,
+                          .had_sandbox = flags.had};
     f->port.run(f->port.self, &c, answered, a);
     assert_false(a->done);
 }
@@ -237,6 +262,40 @@ int on_host(struct fixture *f, const char *command)
     int status = -1;
     waitpid(pid, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* ---- the store ---- */
+
+struct stored {
+    struct store_job job;
+    struct fixture *f;
+    void *arg;
+    bool done;
+    struct err err;
+};
+
+void *on_store_arg(struct store_job *job)
+{
+    return CONTAINER_OF(job, struct stored, job)->arg;
+}
+
+static void stored(struct store_job *job, const struct err *err)
+{
+    struct stored *s = CONTAINER_OF(job, struct stored, job);
+    s->done = true;
+    s->err = *err;
+    loop_stop(s->f->loop);
+}
+
+int on_store(struct fixture *f, bool write,
+             int (*fn)(struct store_tx *tx, struct store_job *job, struct err *err), void *arg)
+{
+    struct stored s = {.job = {.fn = fn, .done = stored}, .f = f, .arg = arg};
+    struct store_port port = store_port(f->store);
+    (write ? port.write : port.read)(port.self, &s.job);
+    while (!s.done)
+        loop_run(f->loop);
+    return s.err.code;
 }
 
 /* ---- workspaces ---- */

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "sandbox/sandbox.h"
+#include "store/store.h"
 
 struct fixture {
     struct loop *loop;
@@ -13,7 +14,8 @@ struct fixture {
     struct sandbox_port port;
     struct sandbox_config cfg;
     struct loop_timer alive;
-    char dir[64], data[80], run[80];
+    struct store *store; /* NULL: there is none */
+    char dir[64], data[80], run[80], stored[80];
     int next;
     bool waiting;
     const char *environment; /* of every call; NULL: one that says nothing */
@@ -28,8 +30,11 @@ struct answer {
 
 extern const char *fixture_hand; /* path of the hand */
 extern bool fixture_unsafe;      /* the next fixture_open() asks for no sandbox */
+extern bool fixture_stored;      /* ... has a store */
 
 void fixture_open(struct fixture *f, const struct sandbox_limits *limits);
+/* The same on a directory that is there already. */
+void fixture_open_at(struct fixture *f, const char *dir);
 void fixture_close(struct fixture *f); /* removes the directory */
 /* The server ends and another one begins; hands stay. */
 void fixture_restart(struct fixture *f);
@@ -42,7 +47,7 @@ void call_tool(struct fixture *f, struct answer *a, const char *session, const c
 void bash(struct fixture *f, struct answer *a, const char *session, const char *command);
 /* Starts one, with the id given; wait with answer_wait(). */
 struct call_flags {
-    bool again, existed; /* !first_dispatch, sandbox_existed */
+    bool again, existed, had; /* !first_dispatch, sandbox_existed, had_sandbox */
 };
 void call_start(struct fixture *f, struct answer *a, const char *session, const char *id,
                 const char *tool, const char *input, struct call_flags flags);
@@ -57,6 +62,11 @@ void turn(struct fixture *f, int64_t ms);
 
 /* A shell command on the host, in the fixture's directory; its exit code. */
 int on_host(struct fixture *f, const char *command);
+
+/* A job of the store, to its end; its error. */
+int on_store(struct fixture *f, bool write,
+             int (*fn)(struct store_tx *tx, struct store_job *job, struct err *err), void *arg);
+void *on_store_arg(struct store_job *job);
 
 /* Reads a part of a workspace; the result's bytes. */
 int read_workspace(struct fixture *f, const char *session, enum workspace_what what,
