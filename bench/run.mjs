@@ -14,11 +14,12 @@ import { concurrent, first } from './benches/turns.mjs';
 import { sandbox } from './benches/sandbox.mjs';
 import { egress } from './benches/egress.mjs';
 import { snapshot } from './benches/snapshot.mjs';
+import { fork } from './benches/fork.mjs';
 import { isolation } from './benches/isolation.mjs';
 import { fan, stall } from './benches/streams.mjs';
 import { boot, idle, kill, slow } from './benches/life.mjs';
 
-const benches = { ack, group, http, first, concurrent, sandbox, isolation, egress, snapshot, fan, stall, boot, kill, idle, slow, json };
+const benches = { ack, group, http, first, fork, concurrent, sandbox, isolation, egress, snapshot, fan, stall, boot, kill, idle, slow, json };
 const results = path.join(import.meta.dirname, 'results');
 
 function options() {
