@@ -52,7 +52,9 @@ struct workspace_job {
     struct session_paths paths;
     char scratch[PATH_MAX];
     int tar, in, out, errors;
-    bool spawned, timed_out, has_base;
+    bool program, spawned, timed_out, has_base;
+    struct past past;
+    struct workspace_moment *moment; /* NULL: the present */
     unsigned open;
     struct err err;
     void (*imported)(void *arg, const struct err *err);
@@ -66,7 +68,8 @@ static const char git_setup[] =
     "set -eu\n"
     "export LC_ALL=C HOME=/tmp GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null\n"
     "command -v git >/dev/null || { echo 'git is not installed on the server' >&2; exit 90; }\n"
-    "g() { git --git-dir=\"$repo\" --work-tree=/workspace -c core.hooksPath=/dev/null \\\n"
+    "tree=/workspace\n"
+    "g() { git --git-dir=\"$repo\" --work-tree=\"$tree\" -c core.hooksPath=/dev/null \\\n"
     "    -c core.fsmonitor=false -c core.autocrlf=false -c core.symlinks=true \\\n"
     "    -c core.fileMode=true -c core.attributesFile=/dev/null -c core.excludesFile=/dev/null \\\n"
     "    -c core.bigFileThreshold=32m -c gc.auto=0 -c core.checkStat=default \"$@\"; }\n"
@@ -89,7 +92,7 @@ static const char import_script[] =
     "cp /tmp/tree $repo/BASE.new && mv $repo/BASE.new $repo/BASE\n";
 
 /* New files count unless the tree's own ignore rules leave them out; files of the baseline always
- * do. */
+ * do. Between two moments the baseline is the index after the earlier one. */
 static const char patch_script[] =
     "repo=/tmp/repo\n"
     "make_repo\n"
@@ -99,15 +102,18 @@ static const char patch_script[] =
     "else\n"
     "    base=$(g hash-object -w -t tree /dev/null)\n"
     "fi\n"
-    "all_files >/tmp/present\n"
-    "g ls-files -z | sort -z >/tmp/known\n"
-    "comm -z -23 /tmp/known /tmp/present >/tmp/gone\n"
-    "comm -z -12 /tmp/known /tmp/present >/tmp/add\n"
-    "comm -z -13 /tmp/known /tmp/present >/tmp/new\n"
-    "g check-ignore -z --no-index --stdin </tmp/new >/tmp/ignored || [ $? = 1 ]\n"
-    "sort -z /tmp/ignored | comm -z -23 /tmp/new - >>/tmp/add\n"
-    "g update-index -z --force-remove --stdin </tmp/gone\n"
-    "g update-index -z --add --remove --replace --stdin </tmp/add\n"
+    "look() { cd \"$tree\"\n"
+    "    all_files >/tmp/present\n"
+    "    g ls-files -z | sort -z >/tmp/known\n"
+    "    comm -z -23 /tmp/known /tmp/present >/tmp/gone\n"
+    "    comm -z -12 /tmp/known /tmp/present >/tmp/add\n"
+    "    comm -z -13 /tmp/known /tmp/present >/tmp/new\n"
+    "    g check-ignore -z --no-index --stdin </tmp/new >/tmp/ignored || [ $? = 1 ]\n"
+    "    sort -z /tmp/ignored | comm -z -23 /tmp/new - >>/tmp/add\n"
+    "    g update-index -z --force-remove --stdin </tmp/gone\n"
+    "    g update-index -z --add --remove --replace --stdin </tmp/add; }\n"
+    "if [ -n \"${FROM-}\" ]; then tree=/from; look; base=$(g write-tree); tree=/workspace; fi\n"
+    "look\n"
     "g diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv --no-renames \\\n"
     "    \"$base\"\n";
 
@@ -128,6 +134,18 @@ static const char *const tar_command[] = {"/bin/tar",
 
 /* ---- on a worker ---- */
 
+static const char *const from_variables[] = {"FROM", "1", NULL};
+
+/* Beside what every job has. */
+static void add_mounts(struct workspace_job *j, struct recipe_how *how, const char *from)
+{
+    if (j->has_base)
+        how->mounts[how->nmounts++] =
+            (struct recipe_mount){j->paths.base, "/base.git", j->what == FILES_IMPORT};
+    if (j->past.from)
+        how->mounts[how->nmounts++] = (struct recipe_mount){from, "/from", false};
+}
+
 static int build(struct workspace_job *j, struct err *err)
 {
     const struct host *h = &j->s->host;
@@ -143,10 +161,10 @@ static int build(struct workspace_job *j, struct err *err)
         .uid = j->paths.uid,
         .mounts = {{j->what == WORKSPACE_OUTPUTS ? j->paths.outputs : j->paths.workspace,
                     "/workspace", import},
-                   {j->scratch, "/tmp", true},
-                   {j->paths.base, "/base.git", import}},
-        .nmounts = j->has_base ? 3 : 2,
+                   {j->scratch, "/tmp", true}},
+        .nmounts = 2,
         .command = tar ? tar_command : shell,
+        .variables = j->past.from ? from_variables : NULL,
         .file_mb = FILES_SPARSE * h->limits.disk_mb,
         .cpu_seconds = FILES_CPU_SECONDS,
         .memory_mb = FILES_MEMORY_MB,
@@ -156,7 +174,11 @@ static int build(struct workspace_job *j, struct err *err)
         .die_with_server = true,
         .unsafe = h->unsafe,
     };
-    return recipe_build(&j->recipe, &how, err);
+    char from[PATH_MAX];
+    past_path(&j->past, "from/workspace", from);
+    add_mounts(j, &how, from);
+    j->program = recipe_build(&j->recipe, &how, err) == 0;
+    return j->program ? 0 : err->code;
 }
 
 static int make_dir(const char *path, uid_t uid, struct err *err)
@@ -168,14 +190,30 @@ static int make_dir(const char *path, uid_t uid, struct err *err)
     return 0;
 }
 
-static int prepare_program(struct workspace_job *j, struct err *err)
+/* Where the program finds things; what a session of the past has is not where the session is. */
+static int prepare_dirs(struct workspace_job *j, struct err *err)
 {
-    int rc = session_prepare(&j->paths, err);
+    int rc = 0;
+    if (j->past.used || j->past.from)
+        rc = past_restore(&j->past, &j->s->host, j->paths.uid, err);
+    if (j->past.used) {
+        past_path(&j->past, "at/workspace", j->paths.workspace);
+        past_path(&j->past, "at/base.git", j->paths.base);
+        past_path(&j->past, "scratch", j->scratch);
+    }
+    if (rc || j->past.used)
+        return rc;
+    rc = session_prepare(&j->paths, err);
     if (rc)
         return rc;
     snprintf(j->scratch, sizeof j->scratch, "%s/scratch", j->paths.dir);
     tree_remove(j->scratch, NULL); /* of a server that was killed */
-    rc = make_dir(j->scratch, j->paths.uid, err);
+    return make_dir(j->scratch, j->paths.uid, err);
+}
+
+static int prepare_program(struct workspace_job *j, struct err *err)
+{
+    int rc = prepare_dirs(j, err);
     if (rc == 0 && j->what == FILES_IMPORT)
         rc = make_dir(j->paths.base, j->paths.uid, err);
     j->has_base = access(j->paths.base, F_OK) == 0;
@@ -206,6 +244,9 @@ static int prepare(struct workspace_job *j, struct err *err)
     j->out = host_tmpfile(&j->s->host, err);
     if (j->out < 0)
         return err->code;
+    if (past_holds(&j->past, &j->paths) && j->what != WORKSPACE_PATCH)
+        return past_answer(&j->past, &j->s->host, (enum workspace_what)j->what, path, j->out,
+                           FILES_SPARSE * (j->s->host.limits.disk_mb << 20), err);
     switch (j->what) {
     case WORKSPACE_LIST: return path_list(j->paths.workspace, path, j->out, err);
     case WORKSPACE_FILE: return path_read(j->paths.workspace, path, j->out, err);
@@ -224,6 +265,7 @@ static void clean_work(struct loop_work *w)
     struct workspace_job *j = CONTAINER_OF(w, struct workspace_job, work);
     if (j->scratch[0])
         tree_remove(j->scratch, NULL);
+    past_clear(&j->past);
 }
 
 /* ---- the end of a job ---- */
@@ -240,6 +282,8 @@ static void deliver(struct workspace_job *j)
     if (j->err.code == 0 && (fstat(j->out, &st) < 0 || lseek(j->out, 0, SEEK_SET) < 0))
         err_sys(&j->err, errno, "the result");
     bool ok = j->err.code == 0;
+    if (j->moment)
+        j->moment->used = j->past.used;
     j->read(j->arg, ok ? TAKE_FD(j->out) : -1, ok ? (uint64_t)st.st_size : 0, &j->err);
 }
 
@@ -255,6 +299,7 @@ static void finished(struct workspace_job *j)
     int fds[] = {j->tar, j->in, j->out, j->errors};
     for (size_t i = 0; i < COUNT_OF(fds); i++)
         fd_close(fds[i]);
+    past_fini(&j->past);
     mem_free(j->path);
     mem_free(j);
     if (list_empty(&q->jobs)) {
@@ -360,11 +405,18 @@ static void run_program(struct workspace_job *j)
 static void prepared(struct loop_work *w)
 {
     struct workspace_job *j = CONTAINER_OF(w, struct workspace_job, work);
-    bool program = j->what != WORKSPACE_LIST && j->what != WORKSPACE_FILE;
-    if (program && j->err.code == 0 && !j->s->closing)
+    if (j->program && j->err.code == 0 && !j->s->closing)
         run_program(j);
     else
         clean_up(j);
+}
+
+static bool needs_sandbox(const struct workspace_job *j)
+{
+    bool tar = j->what == WORKSPACE_TAR || j->what == WORKSPACE_OUTPUTS;
+    if (j->what == WORKSPACE_LIST || j->what == WORKSPACE_FILE)
+        return false;
+    return !(tar && j->past.manifest && !j->past.when_gone);
 }
 
 static void restored(void *arg, const struct err *err)
@@ -385,7 +437,7 @@ static void on_probed(void *arg)
         clean_up(j);
         return;
     }
-    if (!j->s->tier.ok && j->what != WORKSPACE_LIST && j->what != WORKSPACE_FILE) {
+    if (!j->s->tier.ok && needs_sandbox(j)) {
         err_set(&j->err, ERR_UNAVAILABLE, "no sandbox can be had here: %s", j->s->tier.reason);
         clean_up(j);
         return;
@@ -430,6 +482,7 @@ static struct workspace_job *job_new(struct sandboxes *s, struct str session_id,
     j->queue = queue_of(s, session_id);
     j->tar = j->in = j->out = j->errors = -1;
     j->recipe.args = -1;
+    past_init(&j->past, NULL);
     arena_init(&j->recipe.arena, 1);
     list_push(&j->queue->jobs, &j->node);
     sandboxes_job_began(s);
@@ -452,15 +505,25 @@ void workspace_import(struct sandboxes *s, struct str session_id, int tar_fd,
     job_begin(j);
 }
 
-void workspace_read(struct sandboxes *s, struct str session_id, enum workspace_what what,
-                    struct str path,
-                    void (*done)(void *arg, int fd, uint64_t len, const struct err *err), void *arg)
+void workspace_read_at(struct sandboxes *s, struct str session_id, enum workspace_what what,
+                       struct workspace_moment *moment, struct str path,
+                       void (*done)(void *arg, int fd, uint64_t len, const struct err *err),
+                       void *arg)
 {
     struct workspace_job *j = job_new(s, session_id, (int)what);
     j->path = path.len ? mem_dupz(path.ptr, path.len) : NULL;
     j->read = done;
     j->arg = arg;
+    j->moment = moment;
+    past_init(&j->past, moment);
     job_begin(j);
+}
+
+void workspace_read(struct sandboxes *s, struct str session_id, enum workspace_what what,
+                    struct str path,
+                    void (*done)(void *arg, int fd, uint64_t len, const struct err *err), void *arg)
+{
+    workspace_read_at(s, session_id, what, NULL, path, done, arg);
 }
 
 void files_close(struct sandboxes *s)

@@ -326,6 +326,7 @@ int host_prepare(struct host *h, struct err *err)
         rc = prepare_etc(h, err);
     if (rc)
         return rc;
+    past_sweep(h);
     AUTO_BUF struct buf id = BUF_INIT(256);
     if (fd_read_file("/proc/sys/kernel/random/boot_id", &id, NULL) == 0)
         (void)str_copyz(h->boot_id, sizeof h->boot_id, str_trim(buf_view(&id)));

@@ -217,4 +217,27 @@ int path_relative(struct str path, char out[PATH_MAX], struct err *err) MUST_USE
 
 void files_close(struct sandboxes *s);
 
+/* ---- past.c: files as they were, for files.c ---- */
+
+struct past {
+    char *manifest, *from, *note; /* as in struct workspace_moment; NULL: none */
+    bool when_gone, used;
+    char dir[PATH_MAX - 64]; /* of past_restore(); "": none */
+    int lock;
+};
+void past_init(struct past *p, const struct workspace_moment *m); /* NULL: the present */
+void past_fini(struct past *p);
+/* The answer comes from the snapshot (`used`). Worker. */
+bool past_holds(struct past *p, const struct session_paths *paths);
+/* Everything but a patch. Worker. */
+int past_answer(const struct past *p, const struct host *h, enum workspace_what what,
+                struct str path, int out, int64_t max_bytes, struct err *err) MUST_USE;
+/* Makes `dir` with "scratch", "at" (when used) and "from" (when given), the latter two like a
+ * session's directory. Worker. */
+int past_restore(struct past *p, const struct host *h, uid_t uid, struct err *err) MUST_USE;
+void past_path(const struct past *p, const char *name, char out[PATH_MAX]);
+void past_clear(struct past *p); /* worker */
+/* What servers that were killed left behind. Worker. */
+void past_sweep(const struct host *h);
+
 #endif

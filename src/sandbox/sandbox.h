@@ -45,7 +45,7 @@ struct sandbox_config {
     const char *const *allow_addresses;
     size_t nallow_addresses;
     int64_t mirrors_mb; /* of fetched repositories that are kept for the next session; 0: default */
-    const char *hand; /* path of the hand executable; NULL: beside this executable */
+    const char *hand;   /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
     struct sandbox_checkpoints checkpoints; /* with `data` and a store only */
     int64_t grace_ms;   /* a hand without a server ends itself after this; 0: default */
@@ -136,5 +136,18 @@ void workspace_read(struct sandboxes *s, struct str session_id, enum workspace_w
                     struct str path,
                     void (*done)(void *arg, int fd, uint64_t len, const struct err *err),
                     void *arg);
+
+/* Files as they were. Copied, but for `used`, which is set before `done` is called. */
+struct workspace_moment {
+    struct str manifest; /* a snapshot (snapshot.h); absent: the present */
+    bool when_gone;      /* only when the session's directory is not there any more */
+    struct str from;     /* of a patch: the snapshot that it starts from, not the baseline */
+    struct str note;     /* members of a listing of the past, in front of "data": "\"a\":1," */
+    bool used;           /* out: the answer is from `manifest` */
+};
+void workspace_read_at(struct sandboxes *s, struct str session_id, enum workspace_what what,
+                       struct workspace_moment *moment, struct str path,
+                       void (*done)(void *arg, int fd, uint64_t len, const struct err *err),
+                       void *arg);
 
 #endif

@@ -61,5 +61,9 @@ int snapshot_list(const struct blobs *b, struct str manifest, const char *root, 
                   int out, struct err *err) MUST_USE;
 int snapshot_read(const struct blobs *b, struct str manifest, const char *root, struct str path,
                   int out, struct err *err) MUST_USE;
+/* What is below `root` as a tar with the names "./a/b"; empty where there is no such root.
+ * TOO_LARGE past max_bytes: holes come out as zeros. */
+int snapshot_tar(const struct blobs *b, struct str manifest, const char *root, int out,
+                 int64_t max_bytes, struct err *err) MUST_USE;
 
 #endif

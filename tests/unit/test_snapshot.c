@@ -14,13 +14,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+extern char **environ;
 
 static char root[64], dir[128], back[128], index_path[128];
 static struct blobs blobs;
@@ -488,15 +492,17 @@ static void files_that_were_not_touched_are_not_read(void **state)
     put_z("workspace/a", "a");
     put_much("workspace/b", SNAP_WHOLE * 2, 1);
     let_time_pass();
-    put_z("workspace/fresh", "a");
     take();
     snap_index_read(&x, index_path);
     assert_int_equal(stat(in("workspace/b"), &st), 0);
     const struct snap_seen *s = snap_index_next(&x, STR("workspace/b"));
     assert_non_null(s);
     assert_true(snap_index_same(s, &st));
-    assert_null(snap_index_next(&x, STR("workspace/fresh"))); /* too fresh to tell */
     snap_index_fini(&x);
+    assert_false(snap_index_racy(&st));
+    put_z("workspace/fresh", "a");
+    assert_int_equal(stat(in("workspace/fresh"), &st), 0);
+    assert_true(snap_index_racy(&st)); /* too fresh to tell */
 }
 
 /* ---- chains ---- */
@@ -804,6 +810,39 @@ static void directories_are_listed_as_from_the_directory(void **state)
     assert_string_equal(output_of(snapshot_list, "/", 0), "{\"data\":[]}");
 }
 
+/* ---- archives ---- */
+
+static void an_archive_unpacks_to_what_was_kept(void **state)
+{
+    (void)state;
+    char path[PATH_MAX], un[128];
+    AUTO_BUF struct buf want = BUF_INIT(1 << 20), got = BUF_INIT(1 << 20);
+    make_tree_to_look_into();
+    put_z("workspace/\xff not utf-8", "x");
+    put_z("workspace/\xc3\xa9", "x");
+    put_much("workspace/large", SNAP_WHOLE + 5, 1);
+    put_z("workspace/sparse", "x");
+    assert_int_equal(truncate(in("workspace/sparse"), 3 * SNAP_PIECE + 7), 0);
+    take();
+    snprintf(path, sizeof path, "%s/tar", root);
+    AUTO_FD int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_int_equal(snapshot_tar(&blobs, str_z(previous), "workspace", fd, (int64_t)1 << 30, &err),
+                     0);
+    snprintf(un, sizeof un, "%s/un", root);
+    assert_int_equal(mkdir(un, 0700), 0);
+    char *const argv[] = {"tar", "-xpf", path, "-C", un, NULL};
+    pid_t pid;
+    int status = -1;
+    assert_int_equal(posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    describe(&want, in("workspace"), "", true);
+    describe(&got, un, "", true);
+    assert_string_equal(want.data, got.data);
+    assert_int_equal(snapshot_tar(&blobs, str_z(previous), "workspace", fd, 1 << 20, &err),
+                     ERR_TOO_LARGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -835,6 +874,7 @@ int main(void)
         T(what_is_refused_leaves_nothing_behind),
         T(files_are_read_as_from_the_directory),
         T(directories_are_listed_as_from_the_directory),
+        T(an_archive_unpacks_to_what_was_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
