@@ -111,6 +111,17 @@ int tx_checkpoint_copy(struct store_tx *tx, int64_t from_key, int64_t to_key, in
 
 /* ---- reading ---- */
 
+static void read_columns(const struct db_rows *r, struct arena *a, struct checkpoint_row *out)
+{
+    *out = (struct checkpoint_row){.seq = db_col_i64(r, 0),
+                                   .turn_end = db_col_i64(r, 1) != 0,
+                                   .manifest = arena_str(a, db_col_str(r, 2)),
+                                   .at_us = db_col_i64(r, 3),
+                                   .files = db_col_i64(r, 4),
+                                   .size_bytes = db_col_i64(r, 5),
+                                   .stored_bytes = db_col_i64(r, 6)};
+}
+
 int tx_checkpoint_at(struct store_tx *tx, struct str session_id, int64_t seq, struct arena *a,
                      struct checkpoint_row *out, struct err *err)
 {
@@ -127,15 +138,53 @@ int tx_checkpoint_at(struct store_tx *tx, struct str session_id, int64_t seq, st
     if (!row)
         return err_set(err, ERR_NOT_FOUND, "session '" STR_FMT "' has no checkpoint",
                        STR_ARG(str_take(session_id, ID_MAX)));
-    struct checkpoint_row got = {.seq = db_col_i64(&rows, 0),
-                                 .turn_end = db_col_i64(&rows, 1) != 0,
-                                 .manifest = arena_str(a, db_col_str(&rows, 2)),
-                                 .at_us = db_col_i64(&rows, 3),
-                                 .files = db_col_i64(&rows, 4),
-                                 .size_bytes = db_col_i64(&rows, 5),
-                                 .stored_bytes = db_col_i64(&rows, 6)};
+    struct checkpoint_row got;
+    read_columns(&rows, a, &got);
     rc = tx_arena_ok(a, err);
     if (rc == 0)
         *out = got;
     return rc;
+}
+
+struct listed {
+    struct checkpoint_row row;
+    struct id event;
+};
+
+static int read_listed(const struct db_rows *r, struct arena *a, void *row, struct err *err)
+{
+    struct listed *l = row;
+    read_columns(r, a, &l->row);
+    l->event = id_from(db_col_str(r, 7));
+    return tx_arena_ok(a, err);
+}
+
+int tx_checkpoint_list(struct store_tx *tx, int64_t session_key, int64_t before, int64_t limit,
+                       struct arena *a, struct checkpoint_row **out, struct id **events, size_t *n,
+                       bool *more, struct err *err)
+{
+    static const char sql[] =
+        "SELECT c.seq, c.turn_end, c.manifest, c.at_us, c.files, c.size_bytes, c.stored_bytes,"
+        " coalesce(e.id, '') FROM checkpoint c"
+        " LEFT JOIN event e ON e.session = c.session AND e.seq = c.seq"
+        " WHERE c.session = ?1 AND c.seq < ?2 ORDER BY c.seq DESC LIMIT ?3";
+    const struct db_value v[] = {db_i64(session_key), db_i64(before ? before : INT64_MAX),
+                                 db_i64(limit + 1)};
+    const struct row_query q = {.sql = sql,
+                                .v = v,
+                                .nv = COUNT_OF(v),
+                                .size = sizeof(struct listed),
+                                .limit = limit,
+                                .read = read_listed};
+    struct listed *rows = NULL;
+    int rc = row_query_list(tx, &q, a, &rows, n, more, err);
+    if (rc)
+        return rc;
+    *out = ARENA_ARRAY(a, struct checkpoint_row, *n + 1);
+    *events = ARENA_ARRAY(a, struct id, *n + 1);
+    for (size_t i = 0; *out && *events && i < *n; i++) {
+        (*out)[i] = rows[i].row;
+        (*events)[i] = rows[i].event;
+    }
+    return tx_arena_ok(a, err);
 }

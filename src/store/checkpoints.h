@@ -31,6 +31,11 @@ int tx_checkpoint_give_up(struct store_tx *tx, struct str session_id, int64_t se
 /* The newest that is not after `seq` (0: the newest). NOT_FOUND. `session_id`: of any workspace. */
 int tx_checkpoint_at(struct store_tx *tx, struct str session_id, int64_t seq, struct arena *a,
                      struct checkpoint_row *out, struct err *err) MUST_USE;
+/* Newest first: those before `before` (0: all), at most `limit`; `events` as long as the rows: the
+ * ids of their events, empty for what was kept before the first one. */
+int tx_checkpoint_list(struct store_tx *tx, int64_t session_key, int64_t before, int64_t limit,
+                       struct arena *a, struct checkpoint_row **out, struct id **events, size_t *n,
+                       bool *more, struct err *err) MUST_USE;
 /* Those of one session become another's: up to and with `seq`, with the contents they need. */
 int tx_checkpoint_copy(struct store_tx *tx, int64_t from_key, int64_t to_key, int64_t seq,
                        struct err *err) MUST_USE;
