@@ -443,7 +443,8 @@ static void on_probed(void *arg)
         return;
     }
     session_paths(&j->s->host, j->queue->id.z, &j->paths);
-    if (restore_possible(j->s) && lstat(j->paths.workspace, &st) < 0)
+    /* What is answered from a snapshot needs no directory. */
+    if (!j->past.manifest && restore_possible(j->s) && lstat(j->paths.workspace, &st) < 0)
         restore_start(j->s, id_str(&j->queue->id), false, restored, j);
     else
         loop_work(j->s->loop, &j->work, prepare_work, prepared);
