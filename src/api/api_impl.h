@@ -128,6 +128,9 @@ void call_fail_with(struct call *c, const struct err *err, const char *key, stru
 void call_reply_text(struct call *c, const char *type, struct buf *text);
 void call_reply_deleted(struct call *c, const char *type); /* of what the path names */
 void call_reply_file(struct call *c, const char *type, int fd, uint64_t len); /* takes fd */
+/* The same with a few headers more. */
+void call_reply_file_with(struct call *c, const char *type, int fd, uint64_t len,
+                          const struct http_header *more, size_t nmore);
 /* The headers that every response carries and those of this one. Returns their number. */
 enum { REPLY_HEADERS_MAX = 8 };
 size_t reply_headers(struct call *c, struct http_header out[REPLY_HEADERS_MAX]);

@@ -22,6 +22,7 @@ enum cursor_list {
     CURSOR_SKILL_VERSIONS = 'w',
     CURSOR_RESOURCES = 'r',
     CURSOR_EGRESS = 'g',
+    CURSOR_CHECKPOINTS = 'c',
     CURSOR_WORK = 'q',
     CURSOR_ENVIRONMENT_KEYS = 'y',
 };

@@ -76,6 +76,7 @@ void workspace_put(struct call *c);
 void workspace_get(struct call *c);
 void workspace_tar(struct call *c);
 void workspace_patch(struct call *c);
+void checkpoints_list(struct call *c);
 void outputs_tar(struct call *c);
 void egress_list(struct call *c);
 

@@ -172,7 +172,8 @@ void call_reply_deleted(struct call *c, const char *type)
     call_reply(c, &b);
 }
 
-void call_reply_file(struct call *c, const char *type, int fd, uint64_t len)
+void call_reply_file_with(struct call *c, const char *type, int fd, uint64_t len,
+                          const struct http_header *more, size_t nmore)
 {
     if (!c->req || c->replied) {
         fd_close(fd);
@@ -181,8 +182,15 @@ void call_reply_file(struct call *c, const char *type, int fd, uint64_t len)
     struct http_header h[REPLY_HEADERS_MAX];
     size_t n = reply_headers(c, h);
     h[n++] = (struct http_header){STR("content-type"), str_z(type)};
+    for (size_t i = 0; i < nmore && n < REPLY_HEADERS_MAX; i++)
+        h[n++] = more[i];
     call_answered(c, 200);
     http_reply_file(c->req, 200, h, n, fd, len);
+}
+
+void call_reply_file(struct call *c, const char *type, int fd, uint64_t len)
+{
+    call_reply_file_with(c, type, fd, len, NULL, 0);
 }
 
 /* ---- the model rules of the decoders ---- */

@@ -89,6 +89,7 @@ const struct route route_table[] = {
     EXTRA(GET,    "/v1/sessions/{}/workspace.patch",  NONE,    NONE,   workspace_patch),
     EXTRA(GET,    "/v1/sessions/{}/outputs.tar",      NONE,    NONE,   outputs_tar),
     EXTRA(POST,   "/v1/sessions/{}/fork",             NONE,    MAYBE,  sessions_fork),
+    ALSO( GET,    "/v1/sessions/{}/checkpoints",      NONE,    NONE,   checkpoints_list),
     ALSO( GET,    "/v1/sessions/{}/egress",           NONE,    NONE,   egress_list),
     OPEN( GET,    "/healthz",                         NONE,    NONE,   health_get),
     OPEN( GET,    "/metrics",                         NONE,    NONE,   metrics_get),

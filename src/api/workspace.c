@@ -1,4 +1,4 @@
-/* The files of a session: /v1/sessions/{id}/workspace, .tar, .patch, outputs.tar (all ours) */
+/* PUT /v1/sessions/{id}/workspace (ours): a tar becomes the files of a session. */
 #include "api/handlers.h"
 #include "api/session_call.h"
 
@@ -13,8 +13,6 @@
 #include <unistd.h>
 
 enum { SPOOL_PIECE = 1 << 20 };
-
-/* ---- import ---- */
 
 /* The body goes to an unlinked temporary file in pieces of about SPOOL_PIECE; while the worker pool
  * writes one, the client is not read. */
@@ -184,111 +182,4 @@ void workspace_put(struct call *c)
     s->next = s->writing = BUF_INIT(64u << 20);
     c->fini = put_fini;
     call_read(c, put_step, put_ready);
-}
-
-/* ---- reading ---- */
-
-struct get_call {
-    struct session_row row;
-    enum workspace_what what;
-    struct str path;
-    bool maybe_directory; /* a path of unknown kind: asked for as a file first */
-};
-
-static const char *type_of(enum workspace_what what)
-{
-    switch (what) {
-    case WORKSPACE_LIST: return "application/json";
-    case WORKSPACE_PATCH: return "text/x-diff; charset=utf-8";
-    case WORKSPACE_TAR:
-    case WORKSPACE_OUTPUTS: return "application/x-tar";
-    case WORKSPACE_FILE: break;
-    }
-    return "application/octet-stream";
-}
-
-static void start_read(struct call *c);
-
-static void read_done(void *arg, int fd, uint64_t len, const struct err *err)
-{
-    struct call *c = arg;
-    struct get_call *s = c->state;
-    if (err->code == ERR_INVALID && s->maybe_directory) {
-        s->maybe_directory = false;
-        s->what = WORKSPACE_LIST;
-        if (c->req)
-            start_read(c);
-    } else if (err->code) {
-        call_fail(c, err);
-    } else {
-        call_reply_file(c, type_of(s->what), fd, len);
-    }
-    call_unref(c);
-}
-
-static void start_read(struct call *c)
-{
-    struct get_call *s = c->state;
-    workspace_read(c->api->cfg.sandboxes, c->id[0], s->what, s->path, read_done, call_ref(c));
-}
-
-static int get_step(struct store_tx *tx, struct call *c, struct err *err)
-{
-    struct get_call *s = c->state;
-    return session_find(tx, c, &s->row, err);
-}
-
-static struct get_call *begin_get(struct call *c, enum workspace_what what)
-{
-    struct get_call *s = call_state(c, sizeof *s);
-    if (!s)
-        return NULL;
-    s->what = what;
-    s->path = STR("");
-    if (str_some(query_get(&c->query, "at"))) {
-        struct err err;
-        err_at(&err, ERR_INVALID, "at",
-               "at: Not supported by this version; only the present state "
-               "can be read");
-        call_fail(c, &err);
-        return NULL;
-    }
-    return s;
-}
-
-static void get_whole(struct call *c, enum workspace_what what)
-{
-    if (begin_get(c, what))
-        call_read(c, get_step, start_read);
-}
-
-void workspace_get(struct call *c)
-{
-    struct get_call *s = begin_get(c, WORKSPACE_LIST);
-    if (!s)
-        return;
-    struct str path = query_get(&c->query, "path");
-    if (str_some(path) && !str_eqz(path, ".") && !str_eqz(path, "/")) {
-        s->path = path;
-        if (!str_ends(path, STR("/"))) {
-            s->what = WORKSPACE_FILE;
-            s->maybe_directory = true;
-        }
-    }
-    call_read(c, get_step, start_read);
-}
-
-void workspace_tar(struct call *c)
-{
-    get_whole(c, WORKSPACE_TAR);
-}
-
-void workspace_patch(struct call *c)
-{
-    get_whole(c, WORKSPACE_PATCH);
-}
-
-void outputs_tar(struct call *c)
-{
-    get_whole(c, WORKSPACE_OUTPUTS);
 }

@@ -70,6 +70,7 @@ export const ROUTES = {
     'GET /v1/sessions/{id}/workspace.patch': null,
     'GET /v1/sessions/{id}/outputs.tar': null,
     'POST /v1/sessions/{id}/fork': 'Session',
+    'GET /v1/sessions/{id}/checkpoints': null,
     'GET /v1/sessions/{id}/egress': null,
     'GET /healthz': null,
     'GET /metrics': null,
