@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 enum { V1_MEMORY, V1_PIDS, V1_CPU };
-enum { REMOVE_TRIES = 200, REMOVE_PAUSE_MS = 10, CPU_PERIOD_US = 100000 };
+enum { MAKE_TRIES = 3, REMOVE_TRIES = 200, REMOVE_PAUSE_MS = 10, CPU_PERIOD_US = 100000 };
 
 /* ---- small files ---- */
 
@@ -146,6 +146,14 @@ static int try_v1(struct cgroups *cg, const struct found *f)
     return 0;
 }
 
+static int share_v2(const char *base)
+{
+    int sys = write_text(base, "cgroup.subtree_control", "+memory +pids");
+    if (sys == 0)
+        (void)write_text(base, "cgroup.subtree_control", "+cpu");
+    return sys;
+}
+
 /* The controllers must be switched on for the children of the parent and of our own directory. */
 static int enable_v2(const char *parent, const char *base)
 {
@@ -155,9 +163,9 @@ static int enable_v2(const char *parent, const char *base)
     (void)write_text(parent, "cgroup.subtree_control", "+cpu");
     sys = make_dir(base);
     if (sys == 0)
-        sys = write_text(base, "cgroup.subtree_control", "+memory +pids");
-    if (sys == 0)
-        (void)write_text(base, "cgroup.subtree_control", "+cpu");
+        sys = share_v2(base);
+    if (sys)
+        (void)rmdir(base);
     return sys;
 }
 
@@ -190,6 +198,13 @@ static int try_group(const struct cgroups *cg)
     return rc ? (err.sys ? err.sys : EINVAL) : 0;
 }
 
+void cgroups_close(const struct cgroups *cg)
+{
+    for (size_t i = 0; cg->kind != CGROUP_NONE && i < CGROUP_DIRS; i++)
+        if (cg->base[i][0] && !(cg->kind == CGROUP_V2 && i))
+            (void)rmdir(cg->base[i]); /* a group in it keeps it */
+}
+
 void cgroups_detect(struct cgroups *cg, bool none)
 {
     *cg = (struct cgroups){.kind = CGROUP_NONE};
@@ -204,12 +219,14 @@ void cgroups_detect(struct cgroups *cg, bool none)
         v2 = try_group(cg);
     if (v2 == 0)
         return;
+    cgroups_close(cg);
     cg->kind = CGROUP_NONE;
     int v1 = try_v1(cg, &f);
     if (v1 == 0)
         v1 = try_group(cg);
     if (v1 == 0)
         return;
+    cgroups_close(cg);
     cg->kind = CGROUP_NONE;
     int sys = v2 == ENOENT ? v1 : v2;
     snprintf(cg->reason, sizeof cg->reason,
@@ -245,6 +262,21 @@ static int limit_v1(size_t i, const char *dir, const struct cgroup_limits *l)
     return sys;
 }
 
+/* Another server may have removed the directory above when it ended, at any moment. */
+static int make_group(const struct cgroups *cg, size_t i, const char *dir)
+{
+    int sys = make_dir(dir);
+    for (int n = 0; n < MAKE_TRIES && sys == ENOENT; n++) {
+        bool made = mkdir(cg->base[i], 0755) == 0;
+        if (!made && errno != EEXIST)
+            return errno;
+        if (made && cg->kind == CGROUP_V2)
+            (void)share_v2(cg->base[i]); /* limits that cannot be set say so */
+        sys = make_dir(dir);
+    }
+    return sys;
+}
+
 static int each_dir(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
                     struct err *err)
 {
@@ -254,10 +286,10 @@ static int each_dir(const struct cgroups *cg, const char *name, const struct cgr
         char dir[CGROUP_PATH + 128];
         group_dir(cg, i, name, dir);
         int sys = 0;
-        if (limits)
+        if (!limits)
+            sys = make_group(cg, i, dir);
+        else
             sys = cg->kind == CGROUP_V2 ? limit_v2(dir, limits) : limit_v1(i, dir, limits);
-        else if ((sys = make_dir(dir)) == ENOENT && (sys = make_dir(cg->base[i])) == 0)
-            sys = make_dir(dir);
         if (sys) {
             err_sys(err, sys, "cgroup %s", dir);
             return ERR_IO;

@@ -32,6 +32,8 @@ struct cgroup_counters {
 
 /* Tries, in the groups that this process may make groups in. */
 void cgroups_detect(struct cgroups *cg, bool none); /* `none`: does not try */
+/* Removes the directories that groups were made in, unless one is in use, by whatever server. */
+void cgroups_close(const struct cgroups *cg);
 /* An empty group; one of that name that is left over is taken over. */
 int cgroup_make(const struct cgroups *cg, const char *name, const struct cgroup_limits *limits,
                 struct err *err) MUST_USE;

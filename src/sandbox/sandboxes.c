@@ -84,6 +84,7 @@ static void host_fini(struct host *h)
 {
     if (h->blobs.dir >= 0)
         blobs_close(&h->blobs);
+    cgroups_close(&h->cg);
     mem_free(h->allow);
 }
 

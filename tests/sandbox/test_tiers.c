@@ -151,6 +151,33 @@ static void what_this_host_has_keeps_the_limits(void **state)
     cgroup_remove(&cg, name);
     snprintf(dir, sizeof dir, "%s/%s", cg.base[0], name);
     assert_int_not_equal(access(dir, F_OK), 0);
+    /* Another server ended meanwhile and took the directories, if they were empty, with it. */
+    cgroups_close(&cg);
+    assert_int_equal(cgroup_make(&cg, name, &limits, &err), 0);
+    cgroup_remove(&cg, name);
+    cgroups_close(&cg);
+}
+
+/* Plain directories do for what is only made and removed. */
+static void a_server_that_ends_takes_its_empty_directories_with_it(void **state)
+{
+    (void)state;
+    char base[] = "/tmp/ostler-cgroup-XXXXXX", used[CGROUP_PATH * 2];
+    assert_non_null(mkdtemp(base));
+    struct cgroups cg = {.kind = CGROUP_V1};
+    for (size_t i = 0; i < CGROUP_DIRS - 1; i++) { /* and no third one */
+        snprintf(cg.base[i], sizeof cg.base[i], "%s/%zu", base, i);
+        assert_int_equal(mkdir(cg.base[i], 0755), 0);
+    }
+    snprintf(used, sizeof used, "%s/of-another-server", cg.base[1]);
+    assert_int_equal(mkdir(used, 0755), 0);
+    cgroups_close(&cg);
+    assert_int_not_equal(access(cg.base[0], F_OK), 0);
+    assert_int_equal(access(used, F_OK), 0);
+    rmdir(used);
+    cgroups_close(&cg);
+    cgroups_close(&cg); /* what is gone is no trouble */
+    assert_int_equal(rmdir(base), 0);
 }
 
 static void without_cgroups_the_reason_is_said(void **state)
@@ -175,6 +202,7 @@ int main(void)
         cmocka_unit_test(each_failure_has_its_remedy_by_name),
         cmocka_unit_test(version_2_gets_its_files),
         cmocka_unit_test(what_this_host_has_keeps_the_limits),
+        cmocka_unit_test(a_server_that_ends_takes_its_empty_directories_with_it),
         cmocka_unit_test(without_cgroups_the_reason_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
