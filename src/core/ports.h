@@ -211,6 +211,11 @@ struct sandbox_port {
      * before the next call changes them. `turn_end`: nothing of a turn is under way. May be NULL.
      */
     void (*checkpoint)(void *self, struct str session_id, int64_t seq, bool turn_end);
+    /* The files of a session as they are now, in a sandbox of its own under another id, which has
+     * no network; `read_only`: but for /tmp nothing in it can be written. Calls for the copy may
+     * follow once `done` was called; destroy() with `wipe` ends it. May be NULL. */
+    void (*copy)(void *self, struct str session_id, struct str copy_id, bool read_only,
+                 void (*done)(void *arg, const struct err *err), void *arg);
     /* No turn is running: the sandbox may be parked. */
     void (*idle)(void *self, struct str session_id);
     /* The session is archived or deleted: ends the hand; with `wipe` removes its files too. */

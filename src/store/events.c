@@ -198,6 +198,8 @@ int tx_session_append(struct store_tx *tx, const struct session_append *ap, stru
         rc = add_event(tx, ap->key, &ap->events[i], err);
     for (size_t i = 0; rc == 0 && i < ap->nledger; i++)
         rc = tx_ledger_add(tx, &ap->ledger[i], err);
+    if (rc == 0 && str_some(ap->outcomes))
+        rc = tx_session_outcomes(tx, ap->key, ap->outcomes, err);
     if (rc == 0 && ap->work)
         rc = tx_work_want(tx, ap->key, ap->updated_us, err);
     if (rc == 0 && ap->set_status && ap->status == SESSION_TERMINATED)

@@ -180,6 +180,7 @@ static const char *const steps[] = {
      * still has to be told. */
     "ALTER TABLE session ADD COLUMN checkpoint_due INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE session_config ADD COLUMN forked_from TEXT;"
+    "ALTER TABLE session_config ADD COLUMN outcomes TEXT;" /* as served */
     "DROP INDEX session_active;"
     "CREATE INDEX session_active ON session(status, id)"
     " WHERE status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0;"

@@ -52,7 +52,7 @@ int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *
 {
     static const char config[] =
         "INSERT INTO session_config(session, title, metadata, agent, environment, limits,"
-        " provision, forked_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        " provision, forked_from, outcomes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     static const char thread[] = "INSERT INTO thread(id, session, parent, status, created_us)"
                                  " VALUES (?1, ?2, NULL, ?3, ?4)";
     int64_t key = 0;
@@ -63,13 +63,13 @@ int tx_session_insert(struct store_tx *tx, struct session_row *row, struct err *
         return err_set(err, ERR_NOT_FOUND, "no workspace '%s'", row->workspace_id.z);
     if (rc)
         return rc;
-    rc = db_exec(tx->db, config,
-                 DB_ARGS(db_i64(key), db_text(row->title),
-                         db_text(or_else(row->metadata, STR("{}"))),
-                         db_text(or_else(row->agent, STR("{}"))),
-                         db_text(or_else(row->environment, STR("{}"))), db_text(row->limits),
-                         db_text(row->provision), db_text(row->forked_from)),
-                 NULL, err);
+    rc = db_exec(
+        tx->db, config,
+        DB_ARGS(db_i64(key), db_text(row->title), db_text(or_else(row->metadata, STR("{}"))),
+                db_text(or_else(row->agent, STR("{}"))),
+                db_text(or_else(row->environment, STR("{}"))), db_text(row->limits),
+                db_text(row->provision), db_text(row->forked_from), db_text(row->outcomes)),
+        NULL, err);
     if (rc == 0)
         rc = db_exec(tx->db, thread,
                      DB_ARGS(db_text(id_str(&row->thread_id)), db_i64(key), db_i64(row->status),
@@ -117,6 +117,12 @@ int tx_session_update(struct store_tx *tx, const struct session_row *row, struct
                    NULL, err);
 }
 
+int tx_session_outcomes(struct store_tx *tx, int64_t key, struct str outcomes, struct err *err)
+{
+    static const char sql[] = "UPDATE session_config SET outcomes = ?2 WHERE session = ?1";
+    return db_exec(tx->db, sql, DB_ARGS(db_i64(key), db_text(outcomes)), NULL, err);
+}
+
 int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
 {
     /* The other tables follow by ON DELETE CASCADE. */
@@ -143,7 +149,7 @@ int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
     " s.active_us, s.running_since_us, s.model_requests, s.last_seq, s.last_processed_us,"         \
     " s.epoch, s.has_sandbox, s.inbox, s.stop_reason, c.title, c.metadata, c.agent,"               \
     " c.environment, s.turns, s.held_microusd, s.budget_microusd, s.owner, c.limits,"              \
-    " c.provision, s.web_searches, s.checkpoint_due, c.forked_from"
+    " c.provision, s.web_searches, s.checkpoint_due, c.forked_from, c.outcomes"
 
 static struct str copy(struct arena *a, const struct db_rows *r, int col)
 {
@@ -203,6 +209,7 @@ static int read_session(const struct db_rows *r, struct arena *a, void *row, str
     out->usage.web_searches = db_col_i64(r, 36);
     out->checkpoint_due = db_col_i64(r, 37);
     out->forked_from = copy(a, r, 38);
+    out->outcomes = copy(a, r, 39);
     return tx_arena_ok(a, err);
 }
 

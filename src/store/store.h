@@ -178,6 +178,7 @@ struct session_row {
     /* The event that a checkpoint of its files is still to be taken for; 0: none. */
     int64_t checkpoint_due;
     struct str forked_from; /* JSON object as served (extension), or absent */
+    struct str outcomes;    /* JSON array as served, oldest first, or absent: none */
 };
 
 /* Also inserts the primary thread. `row->key` is set. */
@@ -259,10 +260,14 @@ struct session_append {
     int64_t updated_us;
     bool set_sandbox;       /* has_sandbox := true */
     int64_t checkpoint_due; /* the row's, from now on; 0: leave it */
+    struct str outcomes;    /* the row's, from now on; absent: leave them */
     bool work; /* the session waits for its self-hosted hands: it has work (store/work.h) */
     const struct ledger_row *ledger;
     size_t nledger;
 };
+/* session_row.outcomes alone: one was accepted. */
+int tx_session_outcomes(struct store_tx *tx, int64_t key, struct str outcomes,
+                        struct err *err) MUST_USE;
 int tx_session_append(struct store_tx *tx, const struct session_append *ap,
                       struct err *err) MUST_USE;
 /* Takes the session over: epoch + 1. Returns the new epoch. */

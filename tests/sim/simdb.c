@@ -343,6 +343,7 @@ int tx_session_get(struct store_tx *tx, struct str ws, struct str id, struct are
     out->agent = copy(a, s->row.agent);
     out->environment = copy(a, s->row.environment);
     out->limits = copy(a, s->row.limits);
+    out->outcomes = copy(a, s->row.outcomes);
     return arena_ok(a, err);
 }
 
@@ -566,6 +567,8 @@ static void move_head(struct store_tx *tx, struct db_session *s, const struct se
     r->has_sandbox = r->has_sandbox || (ap->set_sandbox && !tx->db->rules.no_mark);
     if (ap->checkpoint_due && !tx->db->rules.no_due)
         r->checkpoint_due = ap->checkpoint_due;
+    if (str_some(ap->outcomes))
+        r->outcomes = keep(tx, ap->outcomes);
     if (!ap->set_status)
         return;
     r->status = ap->status;

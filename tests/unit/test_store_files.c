@@ -71,6 +71,7 @@ static void a_database_from_before_files_is_migrated(void **state)
         "CREATE INDEX session_active ON session(status, id)"
         " WHERE status IN (1, 2) OR inbox > 0;"
         "ALTER TABLE session_config DROP COLUMN forked_from;"
+        "ALTER TABLE session_config DROP COLUMN outcomes;"
         "DROP TABLE skill_version; DROP TABLE skill; DROP TABLE session_resource;"
         "DROP TABLE environment_build; DROP TABLE egress;"
         "DROP INDEX event_compacted;"
