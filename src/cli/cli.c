@@ -15,6 +15,7 @@ const struct cli_command cli_commands[] = {
     {"events", "show or follow a session's events", cmd_events},
     {"fork", "go on from a point of a session in a new one", cmd_fork},
     {"rewind", "the same, and archive the old session", cmd_rewind},
+    {"files", "look at the files of a session, now or as of an event", cmd_files},
     {"replay", "build a session's model requests again; ask another agent or model", cmd_replay},
     {"keys", "create, list and revoke API keys", cmd_keys},
     {"worker", "run the tools of a self-hosted environment's sessions on this host", cmd_worker},

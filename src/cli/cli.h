@@ -31,6 +31,7 @@ int cmd_sessions(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_fork(int argc, char **argv);
 int cmd_rewind(int argc, char **argv);
+int cmd_files(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
