@@ -177,6 +177,16 @@ static void put_sandboxes(struct buf *b, const struct api *api)
     metric(b, "ostler_sandbox_starts_total", "counter", "Sandboxes started.", s.starts);
     metric(b, "ostler_sandbox_start_failures_total", "counter",
            "Sandboxes that could not be started.", s.start_failures);
+    metric(b, "ostler_checkpoints_total", "counter", "Times that the files of a session were kept.",
+           s.checkpoints);
+    metric(b, "ostler_checkpoint_failures_total", "counter", "Times that they could not be kept.",
+           s.checkpoint_failures);
+    metric(b, "ostler_checkpoint_bytes_total", "counter", "Bytes stored for them.",
+           s.checkpoint_bytes);
+    metric(b, "ostler_restores_total", "counter",
+           "Times that the files of a session were brought back.", s.restores);
+    metric(b, "ostler_restore_failures_total", "counter",
+           "Times that a checkpoint could not be restored.", s.restore_failures);
     help(b, "ostler_egress_connections_total", "counter",
          "Connections of sandboxes that the egress proxy let through or refused, by reason.");
     for (size_t i = 0; i < EGRESS_REASON_COUNT; i++)

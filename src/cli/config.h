@@ -48,6 +48,7 @@ struct config {
     const char *judge_model; /* of the policy `auto`; or NULL */
     struct sandbox_limits limits;
     int64_t mirrors_mb; /* of cached clones; 0: the default */
+    struct sandbox_checkpoints checkpoints;
     const char *images; /* unpacked roots of environments are below it; or NULL */
     int64_t connect_ms, first_byte_ms, silence_ms; /* of model requests; 0: the defaults */
     const char *anthropic_base_url;                /* or NULL */

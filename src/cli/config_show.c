@@ -37,7 +37,10 @@ static void put_limits(struct buf *out, const struct config *c)
         buf_z(out, ", images: ");
         json_quote(out, str_z(c->images));
     }
-    buf_z(out, "}\n");
+    const struct sandbox_checkpoints *k = &c->checkpoints;
+    buf_printf(out, ", checkpoints: {enabled: %s, max_files: %" PRId64 ", max_mb: %" PRId64 "}}\n",
+               k->off ? "false" : "true", or_default(k->max_files, LIMIT_CHECKPOINT_FILES),
+               or_default(k->max_mb, LIMIT_CHECKPOINT_MB));
     buf_printf(out,
                "model_requests: {connect_ms: %" PRId64 ", first_byte_ms: %" PRId64
                ", silence_ms: %" PRId64 "}\n",

@@ -63,8 +63,15 @@ static int read_fetch_mb(struct config_file *f, struct fy_node *key, struct fy_n
 static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct fy_node *value,
                               struct err *err);
 
+static int read_checkpoints(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                            struct err *err);
+
 static const struct config_key log_keys[] = {
     OWN("level", read_level), OWN("format", read_format), {0}};
+static const struct config_key checkpoint_keys[] = {OWN("enabled", read_checkpoints),
+                                                    NUMBER("max_files", checkpoints.max_files),
+                                                    NUMBER("max_mb", checkpoints.max_mb),
+                                                    {0}};
 static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
                                                  NUMBER("memory_mb", limits.memory_mb),
                                                  NUMBER("cpus", limits.cpus),
@@ -72,6 +79,7 @@ static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
                                                  NUMBER("disk_mb", limits.disk_mb),
                                                  NUMBER("mirrors_mb", mirrors_mb),
                                                  TEXT("images", images),
+                                                 MAP("checkpoints", checkpoint_keys),
                                                  {0}};
 static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms),
                                                  NUMBER("first_byte_ms", first_byte_ms),
@@ -262,6 +270,16 @@ static int read_bounded(struct config_file *f, struct fy_node *key, struct fy_no
     snprintf(what, sizeof what, "must be a whole number from 1 to %lld", (long long)max);
     if (!text || !str_i64(str_z(text), out) || *out < 1 || *out > max)
         return config_fail(f, key, what, "", err);
+    return 0;
+}
+
+static int read_checkpoints(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                            struct err *err)
+{
+    const char *text = config_scalar(f, value);
+    if (!text || (strcmp(text, "true") != 0 && strcmp(text, "false") != 0))
+        return config_fail(f, key, "must be true or false", "", err);
+    f->config->checkpoints.off = strcmp(text, "false") == 0;
     return 0;
 }
 

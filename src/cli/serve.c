@@ -241,6 +241,7 @@ static int open_sandboxes(struct serve *s, struct err *err)
                                        .nallow_addresses = s->config.nrepository_allow,
                                        .mirrors_mb = s->config.mirrors_mb,
                                        .limits = s->config.limits,
+                                       .checkpoints = s->config.checkpoints,
                                        .images = s->config.images,
                                        .unsafe = s->unsafe,
                                        .egress = &s->egress,

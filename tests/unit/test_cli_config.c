@@ -110,6 +110,7 @@ static void a_complete_file_is_read(void **state)
                           "  file_mb: 64\n"
                           "  disk_mb: 1024\n"
                           "  mirrors_mb: 77\n"
+                          "  checkpoints: {enabled: false, max_files: 5, max_mb: 6}\n"
                           "model_requests: {connect_ms: 1, first_byte_ms: 2, silence_ms: 3}\n"
                           "providers:\n"
                           "  anthropic:\n"
@@ -129,6 +130,9 @@ static void a_complete_file_is_read(void **state)
     assert_int_equal(c.limits.pids, 100);
     assert_int_equal(c.limits.disk_mb, 1024);
     assert_int_equal(c.mirrors_mb, 77);
+    assert_true(c.checkpoints.off);
+    assert_int_equal(c.checkpoints.max_files, 5);
+    assert_int_equal(c.checkpoints.max_mb, 6);
     assert_int_equal(c.connect_ms, 1);
     assert_int_equal(c.first_byte_ms, 2);
     assert_int_equal(c.silence_ms, 3);
@@ -296,6 +300,8 @@ static void mistakes_in_the_file_are_named_with_their_line(void **state)
         {"sandbox:\n  pids: many\n", "bad.yaml:2: pids: must be a whole number"},
         {"sandbox: {pids: 0}\n", "pids: must be a whole number"},
         {"sandbox: 5\n", "sandbox: must be a mapping"},
+        {"sandbox: {checkpoints: {enabled: 1}}\n", "enabled: must be true or false"},
+        {"sandbox: {checkpoints: {max: 1}}\n", "max: unknown key"},
         {"log: {level: loud}\n", "not one of debug, info, warn, error"},
         {"log: {format: xml}\n", "not one of text, json"},
         {"data: [a]\n", "data: must be a plain value"},
