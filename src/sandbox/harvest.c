@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/map.h"
 #include "base/mime.h"
 #include "http/http.h"
 #include "json/json.h"
@@ -48,7 +49,8 @@ struct harvest {
     struct session_paths paths;
     struct arena arena;
     int lock;
-    const struct json *seen;
+    struct map seen, seen_names; /* by path and by name: what was seen, of the arena */
+    struct map names;            /* of `outputs` */
     struct output *outputs;
     size_t n, cap, skipped;
     uint64_t bytes;
@@ -70,13 +72,15 @@ static void read_seen(struct harvest *h)
     AUTO_BUF struct buf text = BUF_INIT(SEEN_MAX);
     const struct json *doc;
     seen_path(h, "outputs.json", path);
-    h->seen = NULL;
     if (fd_read_file(path, &text, NULL) != 0)
         return;
     struct str kept = arena_str(&h->arena, buf_view(&text));
     if (str_some(kept) && json_parse(&h->arena, kept, 0, &doc, NULL) == 0 &&
         json_is(json_get(doc, "files"), JSON_ARRAY))
-        h->seen = json_get(doc, "files");
+        json_for_each (v, json_get(doc, "files")) {
+            map_put(&h->seen, json_get_str(v, "path"), (void *)(uintptr_t)v);
+            map_put(&h->seen_names, json_get_str(v, "name"), (void *)(uintptr_t)v);
+        }
 }
 
 static int64_t ns_of(struct timespec t)
@@ -96,34 +100,14 @@ static bool same_as_seen(const struct json *v, const struct stat *st)
            number_is(v, "ctime", ns_of(st->st_ctim)) && number_is(v, "inode", (int64_t)st->st_ino);
 }
 
-static const struct json *seen_of(const struct harvest *h, struct str path)
-{
-    if (h->seen)
-        json_for_each (v, h->seen)
-            if (str_eq(json_get_str(v, "path"), path))
-                return v;
-    return NULL;
-}
-
 /* ---- names: of one file, whatever the agent called it ---- */
-
-static bool name_is_taken(const struct harvest *h, struct str name)
-{
-    for (size_t i = 0; i < h->n; i++)
-        if (str_eq(h->outputs[i].name, name))
-            return true;
-    return false;
-}
 
 /* What another path was listed as is its own, also when the walk has not come to it yet: a new
  * file of that name would take its place. */
 static bool name_is_known(const struct harvest *h, struct str path, struct str name)
 {
-    if (h->seen)
-        json_for_each (v, h->seen)
-            if (str_eq(json_get_str(v, "name"), name) && !str_eq(json_get_str(v, "path"), path))
-                return true;
-    return false;
+    const struct json *v = map_get(&h->seen_names, name);
+    return v && !str_eq(json_get_str(v, "path"), path);
 }
 
 /* The path in one line: folders and what no file may be called become '_'. */
@@ -147,8 +131,8 @@ static struct str make_name(struct harvest *h, struct str path, struct str encod
         }
     struct str stem = str_utf8_take(str_take(all, all.len - extension.len), 200);
     struct str name = arena_printf(&h->arena, STR_FMT STR_FMT, STR_ARG(stem), STR_ARG(extension));
-    for (int k = 2;
-         (name_is_taken(h, name) || name_is_known(h, encoded, name)) && k <= 2 * LIMIT_OUTPUTS + 1;
+    for (int k = 2; (map_get(&h->names, name) || name_is_known(h, encoded, name)) &&
+                    k <= 2 * LIMIT_OUTPUTS + 1;
          k++)
         name = arena_printf(&h->arena, STR_FMT "_%d" STR_FMT, STR_ARG(stem), k, STR_ARG(extension));
     return name;
@@ -201,7 +185,7 @@ static void take_file(struct harvest *h, int at, const char *name, const char *p
         return;
     http_encode(&encoded, str_z(path));
     o.path = arena_str(&h->arena, buf_view(&encoded));
-    const struct json *seen = seen_of(h, o.path);
+    const struct json *seen = map_get(&h->seen, o.path);
     if (seen) {
         o.name = json_get_str(seen, "name");
         o.file_id = id_from(json_get_str(seen, "file"));
@@ -212,7 +196,7 @@ static void take_file(struct harvest *h, int at, const char *name, const char *p
         h->skipped++;
         return;
     }
-    if (!o.name.len || name_is_taken(h, o.name))
+    if (!o.name.len || map_get(&h->names, o.name))
         o.name = make_name(h, str_z(path), o.path);
     if (o.changed && !look && !copy_content(h, fd, &o, &h->err))
         return;
@@ -221,6 +205,8 @@ static void take_file(struct harvest *h, int at, const char *name, const char *p
         h->outputs = mem_realloc(h->outputs, h->cap * sizeof *h->outputs);
     }
     h->outputs[h->n++] = o;
+    if (o.name.len)
+        map_put(&h->names, o.name, h);
 }
 
 static int by_name(const void *a, const void *b)
@@ -289,6 +275,9 @@ static void drop_outputs(struct harvest *h)
         blob_upload_close(h->outputs[i].upload);
     mem_free(h->outputs);
     h->outputs = NULL;
+    struct map *const maps[] = {&h->seen, &h->seen_names, &h->names};
+    for (size_t i = 0; i < COUNT_OF(maps); i++)
+        map_fini(maps[i]);
     h->n = h->cap = h->skipped = 0;
     h->bytes = 0;
 }

@@ -18,7 +18,7 @@ const run = async (s, command) => texts(await world.turn(s.id, `run: ${command}`
 
 // The outputs of a session, when there are `n` of them, by name.
 const outputs = (s, accept) => eventually('the outputs', async () => {
-    const files = (await world.client().beta.files.list({ scope_id: s.id, betas: ['managed-agents-2026-04-01'] })).data.filter((f) => f.downloadable);
+    const files = (await world.client().beta.files.list({ scope_id: s.id, limit: 1000, betas: ['managed-agents-2026-04-01'] })).data.filter((f) => f.downloadable);
     return accept(files) ? files : undefined;
 });
 const content = async (file) => (await world.client().beta.files.download(file.id)).text();
@@ -169,6 +169,17 @@ describe('outputs', () => {
         assert.deepEqual(unchanged(second), unchanged(first));
         await world.client().beta.sessions.delete(s.id);
         await refused(world.client().beta.files.retrieveMetadata(changed.id), 404);
+    });
+
+    test('of very many files as many as are listed keep their names and ids', async () => {
+        const s = await session([]);
+        await run(s, 'cd /mnt/session/outputs && mkdir a && seq -w 5000 | sed "s/^/f/" | xargs touch && seq -w 5000 | sed "s/^/a\\/f/" | xargs touch');
+        const names = (files) => files.map((f) => `${f.filename} ${f.id}`).sort();
+        const first = await outputs(s, (files) => files.length === 1000);
+        assert.equal(new Set(first.map((f) => f.filename)).size, 1000);
+        await run(s, 'printf more > /mnt/session/outputs/a/f0001');
+        const second = await outputs(s, (files) => files.some((f) => f.size_bytes === 4));
+        assert.deepEqual(names(second.filter((f) => !f.size_bytes)), names(first.filter((f) => f.filename !== 'a_f0001')));
     });
 
     test('a file whose path makes a name that another has leaves that one alone', async () => {
