@@ -177,5 +177,36 @@ int build_main(int argc, char **argv);
 
 int launch_main(int argc, char **argv);
 int selftest_main(void);
+_Noreturn void launch_die(const char *what, const char *which);
+void launch_write(const char *path, const char *text);
+
+/* ---- root.c: the launcher's part of a container with a writable root ---- */
+
+enum { ROOT_LOWERS = 8, ROOT_OVERLAYS = 2, ROOT_IDS = 2048 };
+
+struct root_dir {
+    const char *path;
+    int fd;
+};
+
+/* The lower directories between the last one's end and its own lie below it, the topmost first. */
+struct root_overlay {
+    const char *name;
+    struct root_dir upper, work;
+    size_t end;
+};
+
+struct root {
+    int64_t first_id; /* the host's number of the container's root; ROOT_IDS belong to it */
+    struct root_dir lowers[ROOT_LOWERS];
+    struct root_overlay overlays[ROOT_OVERLAYS];
+    size_t nlowers, noverlays;
+};
+
+/* How many arguments it took; 0: it is none of ours. */
+int root_option(struct root *r, int left, char **argv);
+/* Before the stage hides what lies below it, but in its mount namespace. */
+void root_open(struct root *r);
+void root_mount(const struct root *r, const char *stage);
 
 #endif

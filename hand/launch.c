@@ -41,6 +41,11 @@ static _Noreturn void die(const char *what, const char *which)
     exit(LAUNCH_FAILED);
 }
 
+void launch_die(const char *what, const char *which)
+{
+    die(what, which);
+}
+
 static void join_cgroup(const char *procs)
 {
     AUTO_FD int fd = open(procs, O_WRONLY | O_CLOEXEC);
@@ -66,6 +71,11 @@ static void write_proc(const char *path, const char *text)
     struct err err;
     if (fd < 0 || fd_write_all(fd, str_z(text), &err) != 0)
         die("cannot write", path);
+}
+
+void launch_write(const char *path, const char *text)
+{
+    write_proc(path, text);
 }
 
 /* Without root mounts need a user namespace. Its rights end with the execution of bubblewrap, which
@@ -95,7 +105,7 @@ static int open_dir(const char *path)
 /* An empty tmpfs over `at`, seen by nobody else. What will be put on it is opened before it can
  * hide anything, but in the new namespace: a mount cannot be bound out of another one. */
 static void open_stage(const char *at, struct staged *staged, size_t n, struct merged *merged,
-                       size_t nmerged)
+                       size_t nmerged, struct root *root)
 {
     if (unshare(CLONE_NEWNS) < 0)
         die("cannot make", "a mount namespace");
@@ -110,6 +120,7 @@ static void open_stage(const char *at, struct staged *staged, size_t n, struct m
         merged[i].fds[0] = open_dir(merged[i].top);
         merged[i].fds[1] = open_dir(merged[i].bottom);
     }
+    root_open(root);
     if (mount("tmpfs", at, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k") < 0)
         die("cannot mount a tmpfs on", at);
 }
@@ -195,7 +206,9 @@ struct launch {
     struct staged staged[LAUNCH_STAGED];
     struct merged merged[LAUNCH_MERGED];
     size_t nstaged, nmerged;
+    struct root root;
     const char *uid, *stage;
+    int64_t inherit; /* descriptors above it stay here; 0: all are passed on */
     bool userns;
 };
 
@@ -231,7 +244,9 @@ static int take_option(struct launch *l, int left, char **argv)
         set_limit(argv[1], argv[2]);
         return 3;
     }
-    return 0;
+    if (left > 1 && str_eqz(o, "--inherit") && str_i64(str_z(argv[1]), &l->inherit))
+        return 2;
+    return root_option(&l->root, left, argv);
 }
 
 /* FD: the arguments come on a pipe, as strings that end with a zero, after the last one an empty
@@ -285,13 +300,17 @@ int launch_main(int argc, char **argv)
     if (l.userns)
         enter_user_namespace();
     if (l.stage)
-        open_stage(l.stage, l.staged, l.nstaged, l.merged, l.nmerged);
+        open_stage(l.stage, l.staged, l.nstaged, l.merged, l.nmerged, &l.root);
     for (size_t k = 0; l.stage && k < l.nstaged; k++)
         put_on_stage(l.stage, &l.staged[k]);
     for (size_t k = 0; l.stage && k < l.nmerged; k++)
         merge_on_stage(l.stage, &l.merged[k]);
+    if (l.stage)
+        root_mount(&l.root, l.stage);
     if (l.uid)
         become(l.uid);
+    if (l.inherit > 2 && close_range((unsigned)l.inherit + 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+        die("cannot keep", "descriptors");
     keep_only_path();
     execvp(argv[i + 1], argv + i + 1);
     die("cannot execute", argv[i + 1]);
@@ -316,6 +335,23 @@ static bool runs_bash(void)
     return waitpid(pid, &status, 0) == pid && status == 0;
 }
 
+/* Its user 0 is not the host's: "         0 1073741824       2047". */
+static bool has_own_ids(void)
+{
+    AUTO_BUF struct buf map = BUF_INIT(65536);
+    struct err err;
+    if (fd_read_file("/proc/self/uid_map", &map, &err) != 0)
+        return false;
+    struct str rest = buf_view(&map), line = str_split(&rest, '\n');
+    int64_t inside = -1, outside = 0;
+    for (int i = 0; str_some(line) && i < 2;) {
+        struct str word = str_split(&line, ' ');
+        if (word.len && str_i64(word, i++ ? &outside : &inside) && i == 2)
+            return outside > 0;
+    }
+    return false;
+}
+
 /* Run in a sandbox by the server's probe: one JSON object that says what holds. */
 int selftest_main(void)
 {
@@ -327,6 +363,7 @@ int selftest_main(void)
         return 1;
     }
     bool bash = runs_bash();
+    bool own_ids = has_own_ids();
     bool userns = syscall(SYS_unshare, CLONE_NEWUSER) == 0;
     bool writes = access("/usr", W_OK) == 0 || access("/etc", W_OK) == 0 || mkdir("/x", 0755) == 0;
     struct buf out = BUF_INIT(4096);
@@ -338,6 +375,7 @@ int selftest_main(void)
     jw_ki64(&w, "seccomp", status_field(&status, "\nSeccomp:", 10));
     jw_ki64(&w, "no_new_privs", status_field(&status, "\nNoNewPrivs:", 10));
     jw_ki64(&w, "capabilities", status_field(&status, "\nCapBnd:", 16));
+    jw_kbool(&w, "own_ids", own_ids);
     jw_kbool(&w, "can_unshare", userns);
     jw_kbool(&w, "can_write_system", writes);
     jw_kbool(&w, "runs_bash", bash);

@@ -364,6 +364,12 @@ static void prepare_work(struct loop_work *w)
 static void starting_failed(struct box *b, const char *why);
 static void child_failed(struct box *b, int status);
 
+/* An OCI runtime is done when the container runs. */
+static bool has_left(const struct box *b, int status)
+{
+    return b->s->host.oci.on && !b->s->host.unsafe && status == 0;
+}
+
 static void on_child_exit(struct loop_child *c, int status)
 {
     struct box *b = CONTAINER_OF(c, struct box, child);
@@ -373,18 +379,21 @@ static void on_child_exit(struct loop_child *c, int status)
     }
     if (sm_state(&b->sm) != BOX_STARTING || b->working)
         return; /* the connection's end says the same */
-    child_failed(b, status);
+    b->left = has_left(b, status);
+    if (!b->left || !b->conn)
+        child_failed(b, status);
 }
 
 static void child_failed(struct box *b, int status)
 {
     char text[BOX_TEXT_MAX], said[512];
     ssize_t n = pread(b->errors, said, sizeof said, 0);
-    struct str line = str_trim(str_n(said, n > 0 ? (size_t)n : 0));
+    struct str line = oci_said(str_trim(str_n(said, n > 0 ? (size_t)n : 0)));
     if (line.len)
         snprintf(text, sizeof text, STR_FMT, STR_ARG(line));
     else
-        snprintf(text, sizeof text, "bubblewrap ended with status %#x", (unsigned)status);
+        snprintf(text, sizeof text, "%s ended with status %#x",
+                 b->s->host.oci.on ? "the container" : "bubblewrap", (unsigned)status);
     starting_failed(b, text);
 }
 
@@ -404,7 +413,8 @@ static void prepare_done(struct box *b)
         tick(b);
         return;
     }
-    if (b->child_ended && (err.code == 0 || err.sys == EPIPE))
+    b->left = b->child_ended && has_left(b, b->child_status);
+    if (b->child_ended && !b->left && (err.code == 0 || err.sys == EPIPE))
         child_failed(b, b->child_status);
     else if (err.code == 0 && box_dial(b, &err) == 0)
         sm_move(&b->sm, BOX_STARTING);
@@ -447,6 +457,8 @@ static void clean_work(struct loop_work *w)
     if (!b->record.pid && b->record.socket[0])
         hand_shutdown(b->record.socket);
     cgroup_read(&h->cg, p.unit, &b->last);
+    if (access(p.bundle, F_OK) == 0)
+        oci_delete(&h->oci, p.unit, p.bundle);
     cgroup_remove(&h->cg, p.unit);
     if (b->record.socket[0])
         unlink(b->record.socket);
@@ -521,8 +533,11 @@ void box_redial(struct box *b)
 {
     enum { REDIALS = 3 };
     struct err err;
-    if (sm_state(&b->sm) == BOX_STARTING)
+    if (sm_state(&b->sm) == BOX_STARTING) {
+        if (b->left) /* and its container has ended as well */
+            child_failed(b, 0);
         return; /* bubblewrap's exit says why; or else the time runs out */
+    }
     if (sm_state(&b->sm) != BOX_UP || b->redials++ >= REDIALS) {
         box_lost(b, NULL);
         return;

@@ -80,6 +80,7 @@ struct box {
     struct start start;
     struct loop_child child; /* bubblewrap, when we started it */
     bool child_open, child_closing;
+    bool left; /* it has done its part: the sandbox has no parent of ours */
     int info, errors;
     bool child_ended; /* before the worker had prepared everything */
     int child_status;

@@ -1,5 +1,6 @@
 /* Which builds there are, who waits for them, which layers may go. */
 #include "sandbox/build_impl.h"
+#include "sandbox/oci_image.h"
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -130,14 +131,18 @@ void builds_kick(struct builds *b)
 }
 
 static struct build *build_new(struct builds *b, const char *content, struct str config,
-                               struct str image)
+                               const struct json *image)
 {
+    struct str path = json_get_str(image, "path");
     struct build *build = mem_zalloc(sizeof *build);
     list_init(&build->queued);
     list_init(&build->waiters);
     memcpy(build->content, content, sizeof build->content);
     build->config = mem_dupz(config.ptr, config.len);
-    (void)str_copyz(build->base, sizeof build->base, image);
+    if (str_eqz(json_get_str(image, "type"), "oci_layout"))
+        (void)str_copyz(build->layout, sizeof build->layout, path);
+    else
+        (void)str_copyz(build->base, sizeof build->base, path);
     map_put(&b->by_content, str_z(build->content), build);
     return build;
 }
@@ -173,7 +178,7 @@ static struct build *find(struct builds *b, struct str environment, bool *fresh)
     struct build *build = map_get(&b->by_content, str_z(content));
     *fresh = !build;
     if (!build)
-        build = build_new(b, content, config->raw, json_get_str(json_get(config, "image"), "path"));
+        build = build_new(b, content, config->raw, json_get(config, "image"));
     return build;
 }
 
@@ -202,6 +207,8 @@ enum layer_state builds_layer(struct builds *b, struct str environment, struct b
         memcpy(out->content, build->content, sizeof out->content);
         memcpy(out->base, build->base, sizeof out->base);
         snprintf(out->dir, sizeof out->dir, "%s/%s", b->dir, build->content);
+        if (build->layout[0])
+            snprintf(out->base, sizeof out->base, "%s/%s/image", b->dir, build->content);
         return LAYER_READY;
     case BUILD_FAILED:
         buf_printf(why, "the environment could not be built. The end of its log:\n%s", build->tail);
@@ -352,6 +359,9 @@ static void sweep_work(struct loop_work *work)
     }
     if (d)
         closedir(d);
+    char images[PATH_MAX];
+    snprintf(images, sizeof images, "%s/.images", b->dir);
+    oci_image_sweep(images, b->dir, BUILD_KEEP_S);
 }
 
 static int forget_step(struct store_tx *tx, struct store_job *job, struct err *err)

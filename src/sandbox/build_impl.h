@@ -13,7 +13,8 @@ struct build {
     struct list waiters;
     char content[CONTENT_HEX + 1];
     char *config; /* JSON */
-    char base[LAYER_PATH];
+    char base[LAYER_PATH];   /* unpacked root; of a layout: known once its build has begun */
+    char layout[LAYER_PATH]; /* OCI layout, or empty */
     enum build_state state;
     char tail[BUILD_TAIL + 1];
     int64_t started_us, ended_us, failed_ms;

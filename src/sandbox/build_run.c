@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "sandbox/oci_image.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -115,17 +116,20 @@ static int check_image(const struct builds *b, const struct build *build, struct
     char real[PATH_MAX], allowed[PATH_MAX], usr[PATH_MAX];
     struct stat st;
     size_t n = 0;
-    if (!build->base[0])
+    const char *image = build->layout[0] ? build->layout : build->base;
+    if (!image[0])
         return 0;
     if (!b->images[0])
         return err_set(err, ERR_INVALID,
                        "images need the configuration's sandbox.images: the directory that they "
                        "are below");
-    bool ok = realpath(b->images, allowed) && realpath(build->base, real);
+    bool ok = realpath(b->images, allowed) && realpath(image, real);
     n = ok ? strlen(allowed) : 0;
     if (!ok || strncmp(real, allowed, n) != 0 || real[n] != '/')
         return err_set(err, ERR_INVALID,
                        "the image is not below the configuration's sandbox.images");
+    if (build->layout[0])
+        return 0;
     snprintf(usr, sizeof usr, "%s/usr", build->base);
     if (lstat(usr, &st) < 0 || !S_ISDIR(st.st_mode))
         return err_set(err, ERR_INVALID, "the image is no unpacked root: it has no directory usr");
@@ -135,9 +139,7 @@ static int check_image(const struct builds *b, const struct build *build, struct
 static int make_dirs(struct build_run *r, struct err *err)
 {
     char path[PATH_MAX];
-    int rc = tree_remove(r->dir, err);
-    if (rc == 0)
-        rc = fd_mkdirs(r->dir, 0711, err);
+    int rc = fd_mkdirs(r->dir, 0711, err);
     path_in(r, "layer", path);
     if (rc == 0)
         rc = fd_mkdirs(path, 0755, err);
@@ -152,6 +154,30 @@ static int make_dirs(struct build_run *r, struct err *err)
     path_in(r, "log", path);
     if (rc == 0 && (r->log = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) < 0)
         rc = err_sys(err, errno, "%s", path);
+    return rc;
+}
+
+/* A layout becomes an unpacked root, which the layer names. Nobody else looks at `base` before the
+ * build is ready. */
+static int take_layout(struct build_run *r, struct err *err)
+{
+    struct build *build = r->build;
+    char cache[PATH_MAX], root[PATH_MAX], link[PATH_MAX];
+    if (!build->layout[0])
+        return 0;
+    if (!r->b->s->host.oci.on)
+        return err_set(
+            err, ERR_INVALID,
+            "images of the type oci_layout need the OCI driver; set sandbox.driver to oci");
+    snprintf(cache, sizeof cache, "%s/.images", r->b->dir);
+    int rc = oci_image_unpack(build->layout, cache, root, err);
+    if (rc == 0 && !str_copyz(build->base, sizeof build->base, str_z(root)))
+        rc = err_set(err, ERR_INVALID, "the data directory's path is too long");
+    path_in(r, "layer", link);
+    rc = rc ? rc : fd_mkdirs(link, 0755, err);
+    path_in(r, "layer/image", link);
+    if (rc == 0 && symlink(root, link) < 0)
+        rc = err_sys(err, errno, "%s", link);
     return rc;
 }
 
@@ -172,8 +198,10 @@ static int prepare(struct build_run *r, struct err *err)
     settings_parse(&settings, &h->limits, str_z(r->build->config));
     r->limits = settings.limits;
     settings_fini(&settings);
-    rc = make_dirs(r, err);
-    rc = rc ? rc : check_image(r->b, r->build, err);
+    rc = check_image(r->b, r->build, err);
+    rc = rc ? rc : tree_remove(r->dir, err);
+    rc = rc ? rc : take_layout(r, err);
+    rc = rc ? rc : make_dirs(r, err);
     struct cgroup_limits l = {r->limits.memory_mb, r->limits.pids + 2, r->limits.cpus};
     if (rc == 0 && h->cg.kind != CGROUP_NONE)
         rc = cgroup_make(&h->cg, r->unit, &l, err);

@@ -117,9 +117,11 @@ static int make_dir(const char *path)
     return mkdir(path, 0755) < 0 && errno != EEXIST ? errno : 0;
 }
 
-static bool set_base(char base[CGROUP_PATH], const char *mount, const char *own)
+static bool set_base(struct cgroups *cg, size_t i, const char *mount, const char *own)
 {
-    return snprintf(base, CGROUP_PATH, "%s%s/ostler", mount, own) < CGROUP_PATH - 128;
+    if (mount != cg->mount[i])
+        snprintf(cg->mount[i], CGROUP_PATH, "%s", mount);
+    return snprintf(cg->base[i], CGROUP_PATH, "%s%s/ostler", mount, own) < CGROUP_PATH - 128;
 }
 
 /* v1: below our own groups, so that limits above us hold for the sandboxes as well. */
@@ -134,7 +136,7 @@ static int try_v1(struct cgroups *cg, const struct found *f)
         if (!f->v1[i][0])
             return ENOENT;
         own_path(controllers[i], own);
-        if (!set_base(cg->base[i], f->v1[i], own))
+        if (!set_base(cg, i, f->v1[i], own))
             return ENAMETOOLONG;
         int sys = make_dir(cg->base[i]);
         if (sys && i != V1_CPU)
@@ -180,7 +182,7 @@ static int try_v2(struct cgroups *cg, const struct found *f)
      */
     for (int i = 0; i < 2 && sys; i++) {
         snprintf(parent, sizeof parent, "%s%s", f->v2, i ? "" : own);
-        if (set_base(cg->base[0], f->v2, i ? "" : own))
+        if (set_base(cg, 0, f->v2, i ? "" : own))
             sys = enable_v2(parent, cg->base[0]);
     }
     if (sys == 0)
@@ -232,6 +234,45 @@ void cgroups_detect(struct cgroups *cg, bool none)
     snprintf(cg->reason, sizeof cg->reason,
              "no cgroup can be made (%s); run as root, or under systemd with Delegate=yes",
              sys == ENOENT ? "no memory and pids controllers are mounted" : strerror(sys));
+}
+
+/* How much of both paths is the same, in whole components. */
+static size_t same_path(const char *a, const char *b, size_t max)
+{
+    size_t same = 0;
+    for (size_t i = 0; i <= max; i++) {
+        bool ends_a = a[i] == '/' || !a[i], ends_b = b[i] == '/' || !b[i];
+        if (ends_a && ends_b)
+            same = i;
+        if (a[i] != b[i] || !a[i])
+            break;
+    }
+    return same;
+}
+
+/* The part that all have in common is there in each hierarchy. */
+void cgroups_align(struct cgroups *cg)
+{
+    char path[CGROUP_PATH] = "";
+    size_t n = 0;
+    if (cg->kind != CGROUP_V1)
+        return;
+    (void)str_copyz(path, sizeof path, str_z(cg->base[V1_MEMORY] + strlen(cg->mount[V1_MEMORY])));
+    n = strlen(path) - strlen("/ostler");
+    for (size_t i = 0; i < CGROUP_DIRS; i++)
+        if (cg->base[i][0])
+            n = same_path(path, cg->base[i] + strlen(cg->mount[i]), n);
+    path[n] = '\0';
+    for (size_t i = 0; i < CGROUP_DIRS; i++)
+        if (cg->base[i][0] && !set_base(cg, i, cg->mount[i], path))
+            cg->kind = CGROUP_NONE; /* it is no longer than before: does not happen */
+}
+
+bool cgroup_path(const struct cgroups *cg, const char *name, char out[CGROUP_PATH + 128])
+{
+    if (cg->kind != CGROUP_NONE)
+        snprintf(out, CGROUP_PATH + 128, "%s/%s", cg->base[0] + strlen(cg->mount[0]), name);
+    return cg->kind != CGROUP_NONE;
 }
 
 /* ---- one group ---- */

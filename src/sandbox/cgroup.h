@@ -19,7 +19,8 @@ struct cgroups {
     enum cgroup_kind kind;
     /* Where a sandbox's group is made: v2 [0]; v1 memory, pids, cpu ("" for cpu: not there). */
     char base[CGROUP_DIRS][CGROUP_PATH];
-    char reason[160]; /* CGROUP_NONE: why */
+    char mount[CGROUP_DIRS][CGROUP_PATH]; /* of their hierarchies */
+    char reason[160];                     /* CGROUP_NONE: why */
 };
 
 struct cgroup_limits {
@@ -44,6 +45,10 @@ int cgroup_limit(const struct cgroups *cg, const char *name, const struct cgroup
 /* Paths of the files through which a process joins it; how many. */
 size_t cgroup_procs(const struct cgroups *cg, const char *name,
                     char paths[CGROUP_DIRS][CGROUP_PATH + 128]);
+/* Some programs know a group by one path in all hierarchies: from now on ours have one. */
+void cgroups_align(struct cgroups *cg);
+/* That path of a sandbox's group; false: there is none. */
+bool cgroup_path(const struct cgroups *cg, const char *name, char out[CGROUP_PATH + 128]);
 void cgroup_read(const struct cgroups *cg, const char *name, struct cgroup_counters *out);
 /* Kills every process in it. */
 void cgroup_kill(const struct cgroups *cg, const char *name);

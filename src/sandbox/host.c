@@ -42,13 +42,17 @@ void session_paths(const struct host *h, const char *session_id, struct session_
     } const parts[] = {{out->workspace, "workspace"}, {out->tmp, "tmp"},
                        {out->home, "home"},           {out->outputs, "outputs"},
                        {out->uploads, "uploads"},     {out->skills, "skills"},
-                       {out->base, "base.git"},       {out->meta, "sandbox.json"}};
+                       {out->base, "base.git"},       {out->meta, "sandbox.json"},
+                       {out->root, "root"},           {out->bundle, "oci"}};
     for (size_t i = 0; i < COUNT_OF(parts); i++)
         snprintf(parts[i].to, PATH_MAX, "%s/%s", out->dir, parts[i].name);
     snprintf(out->unit, sizeof out->unit, "%s-%08" PRIx32, session_id, hash_of(h->dir));
     /* Two sessions hardly ever share a user, so that one sandbox can do nothing to another even
      * where a namespace leaks. */
     out->uid = h->root ? (uid_t)(UID_BASE + hash_of(session_id) % UID_COUNT) : 0;
+    out->oci = h->oci.on && !h->unsafe;
+    if (out->oci)
+        out->uid = (uid_t)(OCI_FIRST_ID + hash_of(session_id) % OCI_SLOTS * OCI_IDS);
 }
 
 static int own_dir(const char *path, uid_t uid, mode_t mode, struct err *err)
@@ -75,7 +79,12 @@ int session_prepare(const struct session_paths *p, struct err *err)
     const char *const dirs[] = {p->workspace, p->tmp, p->home, p->outputs};
     for (size_t i = 0; i < COUNT_OF(dirs) && rc == 0; i++)
         rc = own_dir(dirs[i], p->uid, 0755, err);
-    return rc ? rc : own_dir(p->uploads, 0, 0755, err);
+    rc = rc ? rc : own_dir(p->uploads, 0, 0755, err);
+    if (rc || !p->oci)
+        return rc;
+    if (chmod(p->tmp, 01777) < 0) /* for all of its users */
+        return err_sys(err, errno, "%s", p->tmp);
+    return oci_prepare(&(struct oci_dirs){p->root, p->bundle}, p->uid, err);
 }
 
 /* ---- the record ---- */
@@ -322,8 +331,13 @@ int host_prepare(struct host *h, struct err *err)
     int rc = fd_mkdirs(h->dir, 0700, err);
     if (rc == 0)
         rc = choose_run_dir(h, err);
+    snprintf(h->oci.state, sizeof h->oci.state, "%s/oci", h->run_dir);
     if (rc == 0)
         rc = prepare_etc(h, err);
+    if (rc == 0 && h->oci.on && !h->unsafe) {
+        snprintf(h->oci.made, sizeof h->oci.made, "%s", h->etc);
+        rc = oci_host_root(h->dir, h->etc, h->oci.base, err);
+    }
     if (rc)
         return rc;
     past_sweep(h);

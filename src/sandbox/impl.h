@@ -13,6 +13,7 @@
 #include "io/socket.h"
 #include "sandbox/cgroup.h"
 #include "sandbox/net.h"
+#include "sandbox/oci.h"
 #include "sandbox/recipe.h"
 #include "sandbox/sandbox.h"
 #include "store/blob.h"
@@ -45,6 +46,7 @@ struct host {
     struct ip_range *allow; /* what repositories may be fetched from beside public addresses */
     size_t nallow;
     int64_t mirrors_mb; /* of fetched repositories that are kept */
+    struct oci oci;
     struct cgroups cg;
     int seccomp; /* memfd */
     char boot_id[64];
@@ -91,9 +93,11 @@ struct session_paths {
     char uploads[PATH_MAX], skills[PATH_MAX]; /* the server's, mounted read-only */
     char base[PATH_MAX];                      /* bare git repository with the imported tree */
     char meta[PATH_MAX];
+    char root[PATH_MAX], bundle[PATH_MAX]; /* of the OCI driver (oci.h) */
     /* Name of its cgroup and socket: two servers may hold copies of one data directory. */
     char unit[ID_MAX + 40];
-    uid_t uid; /* 0: ours */
+    uid_t uid; /* 0: ours; the first of its users where the driver is OCI */
+    bool oci;
 };
 void session_paths(const struct host *h, const char *session_id, struct session_paths *out);
 /* Makes what is missing, with the right owner. Worker. */

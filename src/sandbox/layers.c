@@ -72,14 +72,14 @@ static void hash_image(crypto_hash_sha256_state *h, struct str path)
     hash_text(h, path);
     if (!str_copyz(root, sizeof root, path))
         return;
-    static const char *const files[] = {"var/lib/dpkg/status", "usr"};
+    static const char *const files[] = {"var/lib/dpkg/status", "usr", "index.json"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         snprintf(file, sizeof file, "%s/%s", root, files[i]);
         if (stat(file, &st) < 0)
             continue;
         int n =
             snprintf(text, sizeof text, "%" PRId64 ".%09ld %" PRId64, (int64_t)st.st_mtim.tv_sec,
-                     st.st_mtim.tv_nsec, i ? 0 : (int64_t)st.st_size);
+                     st.st_mtim.tv_nsec, S_ISDIR(st.st_mode) ? 0 : (int64_t)st.st_size);
         hash_text(h, str_n(text, (size_t)n));
     }
 }

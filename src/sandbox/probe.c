@@ -92,6 +92,8 @@ static int prepare_host(struct probe *p, struct err *err)
     struct host *h = &p->s->host;
     host_facts(&p->facts);
     int rc = h->unsafe ? 0 : check_programs(h, err);
+    if (rc == 0 && h->oci.on && !h->unsafe)
+        rc = oci_check(&h->oci, err);
     if (rc == 0)
         rc = host_prepare(h, err);
     if (rc)
@@ -100,6 +102,8 @@ static int prepare_host(struct probe *p, struct err *err)
     if (rc)
         return rc;
     cgroups_detect(&h->cg, h->no_cgroups);
+    if (h->oci.on)
+        cgroups_align(&h->cg);
     return seccomp_make(h->cg.kind != CGROUP_NONE, &h->seccomp, err);
 }
 
@@ -136,6 +140,8 @@ static void clean_work(struct loop_work *w)
     struct probe *p = CONTAINER_OF(w, struct probe, work);
     if (!p->paths.dir[0])
         return;
+    if (p->paths.oci)
+        oci_delete(&p->s->host.oci, p->paths.unit, p->paths.bundle);
     cgroup_remove(&p->s->host.cg, p->paths.unit);
     tree_remove(p->paths.dir, NULL);
 }
@@ -154,17 +160,20 @@ static int64_t number(const struct json *doc, const char *key)
     return json_i64(json_get(doc, key), &n) ? n : -1;
 }
 
-static const char *broken_promise(const struct json *doc)
+static const char *broken_promise(const struct oci *oci, const struct json *doc)
 {
-    if (number(doc, "pid") != 1 || number(doc, "uid") != 1000)
+    if (number(doc, "pid") != 1 || number(doc, "uid") != (oci->on ? 0 : 1000))
         return "it has no process namespace of its own";
     if (number(doc, "seccomp") != 2)
         return "no seccomp filter is in force";
-    if (number(doc, "capabilities") != 0 || number(doc, "no_new_privs") != 1)
+    int64_t may = oci->on ? (int64_t)oci_capabilities(oci) : 0;
+    if ((number(doc, "capabilities") & ~may) || number(doc, "no_new_privs") != 1)
         return "it could gain privileges";
+    if (oci->on && !json_is_true(json_get(doc, "own_ids")))
+        return "its root is the host's";
     if (json_is_true(json_get(doc, "can_unshare")))
         return "it can make user namespaces";
-    if (json_is_true(json_get(doc, "can_write_system")))
+    if (!oci->on && json_is_true(json_get(doc, "can_write_system")))
         return "it can write to the system's directories";
     if (!json_is_true(json_get(doc, "runs_bash")))
         return "bash cannot be run in it";
@@ -183,7 +192,7 @@ static void judge(struct probe *p, int status)
     struct str said = read_back(p->errors, text, sizeof text);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
         struct str line = said;
-        line = str_split(&line, '\n');
+        line = oci_said(str_split(&line, '\n'));
         snprintf(t->reason, sizeof t->reason, "a sandbox cannot be started: " STR_FMT "%s",
                  STR_ARG(line.len ? str_take(line, 160) : STR("it took too long")),
                  host_remedy(said, &p->facts));
@@ -197,13 +206,16 @@ static void judge(struct probe *p, int status)
         set_reason(t, "the self-test in the sandbox gave no answer");
         return;
     }
-    const char *broken = broken_promise(doc);
+    const char *broken = broken_promise(&p->s->host.oci, doc);
     if (broken) {
         snprintf(t->reason, sizeof t->reason, "a sandbox starts, but %s", broken);
         return;
     }
     t->ok = true;
-    t->name = p->s->host.root ? "bwrap-root" : p->second ? "bwrap-container" : "bwrap-rootless";
+    t->name = p->s->host.oci.on ? p->s->host.oci.tier
+              : p->s->host.root ? "bwrap-root"
+              : p->second       ? "bwrap-container"
+                                : "bwrap-rootless";
     t->reason[0] = '\0';
     t->seccomp = true;
     t->landlock_abi = (int)number(doc, "landlock_abi");
@@ -213,7 +225,7 @@ static void judge(struct probe *p, int status)
                  p->first);
     else if (p->s->host.cg.kind == CGROUP_NONE)
         set_reason(t, p->s->host.cg.reason);
-    else if (!t->landlock)
+    else if (!t->landlock && !p->s->host.oci.on)
         set_reason(t,
                    "the kernel has no Landlock (lsm=...,landlock): the mounts alone bound files");
 }
@@ -299,7 +311,7 @@ static void first_closed(struct loop_child *c)
 static bool falls_back(struct probe *p)
 {
     struct host *h = &p->s->host;
-    if (p->second || p->cancelled || p->s->tier.ok || !h->root || !p->facts.container)
+    if (p->second || p->cancelled || p->s->tier.ok || !h->root || !p->facts.container || h->oci.on)
         return false;
     struct str why = str_z(p->s->tier.reason), lead = STR("a sandbox cannot be started: ");
     why = str_starts(why, lead) ? str_skip(why, lead.len) : why;

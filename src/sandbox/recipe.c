@@ -15,7 +15,7 @@ enum { RECIPE_ARENA = 4 << 20, SHM_MB = 256 };
 
 /* ---- the launcher's part: an ordinary argv ---- */
 
-static void add(struct recipe *r, const char *a)
+void recipe_add(struct recipe *r, const char *a)
 {
     if (r->n < RECIPE_ARGV - 1)
         r->argv[r->n++] = arena_strz(&r->arena, str_z(a));
@@ -23,22 +23,22 @@ static void add(struct recipe *r, const char *a)
         r->arena.failed = true;
 }
 
-static void add_number(struct recipe *r, const char *name, int64_t n)
+void recipe_add_number(struct recipe *r, const char *name, int64_t n)
 {
     char text[32];
     snprintf(text, sizeof text, "%" PRId64, n);
-    add(r, name);
-    add(r, text);
+    recipe_add(r, name);
+    recipe_add(r, text);
 }
 
 static void add_limit(struct recipe *r, const char *name, int64_t n)
 {
-    add(r, "--rlimit");
-    add_number(r, name, n);
+    recipe_add(r, "--rlimit");
+    recipe_add_number(r, name, n);
 }
 
 /* A directory that every host has, over which the launcher puts what the user must reach. */
-static const char *stage_dir(void)
+const char *recipe_stage(void)
 {
     static const char *const places[] = {"/mnt", "/srv", "/media"};
     for (size_t i = 0; i < COUNT_OF(places); i++) {
@@ -51,9 +51,9 @@ static const char *stage_dir(void)
 
 static void put(struct recipe *r, const char *name, const char *path)
 {
-    add(r, "--put");
-    add(r, name);
-    add(r, path);
+    recipe_add(r, "--put");
+    recipe_add(r, name);
+    recipe_add(r, path);
 }
 
 static const char *const roots[] = {"bin", "sbin", "lib", "lib32", "lib64", "libx32"};
@@ -72,10 +72,10 @@ static bool is_staged(const struct recipe_how *how)
 
 static void merge(struct recipe *r, const char *name, const char *top, const char *bottom)
 {
-    add(r, "--merge");
-    add(r, name);
-    add(r, top);
-    add(r, bottom);
+    recipe_add(r, "--merge");
+    recipe_add(r, name);
+    recipe_add(r, top);
+    recipe_add(r, bottom);
 }
 
 static void stage_part(struct recipe *r, const struct recipe_how *how)
@@ -83,11 +83,11 @@ static void stage_part(struct recipe *r, const struct recipe_how *how)
     const char *base = how->root.base ? how->root.base : "";
     char path[PATH_MAX];
     if (how->uid)
-        add_number(r, "--uid", how->uid);
+        recipe_add_number(r, "--uid", how->uid);
     else
-        add(r, "--userns");
-    add(r, "--stage");
-    add(r, stage_dir());
+        recipe_add(r, "--userns");
+    recipe_add(r, "--stage");
+    recipe_add(r, recipe_stage());
     snprintf(path, sizeof path, "%s/usr", base);
     if (how->root.usr)
         merge(r, "usr", how->root.usr, path);
@@ -146,25 +146,26 @@ static const char *outside(struct recipe *r, const struct recipe_how *how, const
 static void plain_part(struct recipe *r, const struct recipe_how *how)
 {
     char text[PATH_MAX];
-    add(r, "/usr/bin/env");
+    recipe_add(r, "/usr/bin/env");
     snprintf(text, sizeof text, "HOME=%s", outside(r, how, "/home/agent"));
-    add(r, text);
-    add(r, "LANG=C.UTF-8");
-    add(r, "TERM=dumb");
+    recipe_add(r, text);
+    recipe_add(r, "LANG=C.UTF-8");
+    recipe_add(r, "TERM=dumb");
     for (size_t i = 0; how->variables && how->variables[i]; i += 2)
-        add(r, arena_printf(&r->arena, "%s=%s", how->variables[i], how->variables[i + 1]).ptr);
+        recipe_add(r,
+                   arena_printf(&r->arena, "%s=%s", how->variables[i], how->variables[i + 1]).ptr);
     for (size_t i = 0; how->command[i]; i++)
-        add(r, outside(r, how, how->command[i]));
+        recipe_add(r, outside(r, how, how->command[i]));
     r->argv[r->n] = NULL;
 }
 
 static void launcher_part(struct recipe *r, const struct recipe_how *how)
 {
-    add(r, how->launcher);
-    add(r, "--launch");
+    recipe_add(r, how->launcher);
+    recipe_add(r, "--launch");
     for (size_t i = 0; i < how->njoins; i++) {
-        add(r, "--cgroup");
-        add(r, how->joins[i]);
+        recipe_add(r, "--cgroup");
+        recipe_add(r, how->joins[i]);
     }
     add_limit(r, "core", 0);
     add_limit(r, "nofile", 65536);
@@ -176,16 +177,16 @@ static void launcher_part(struct recipe *r, const struct recipe_how *how)
         add_limit(r, "as", how->memory_mb << 20);
     if (is_staged(how) && !how->unsafe)
         stage_part(r, how);
-    add(r, "--");
+    recipe_add(r, "--");
     if (how->unsafe) {
         plain_part(r, how);
         return;
     }
-    add(r, "bwrap");
-    add_number(r, "--args", how->args_fd);
-    add(r, "--");
+    recipe_add(r, "bwrap");
+    recipe_add_number(r, "--args", how->args_fd);
+    recipe_add(r, "--");
     for (size_t i = 0; how->command[i]; i++)
-        add(r, how->command[i]);
+        recipe_add(r, how->command[i]);
     r->argv[r->n] = NULL;
 }
 
@@ -224,7 +225,7 @@ static void system_part(struct buf *b, const struct recipe_how *how)
     bool staged_base = how->root.base && is_staged(how);
     char from[PATH_MAX], to[32];
     if (how->root.usr || staged_base)
-        snprintf(from, sizeof from, "%s/usr", stage_dir());
+        snprintf(from, sizeof from, "%s/usr", recipe_stage());
     else
         snprintf(from, sizeof from, "%s/usr", base);
     bind(b, "--ro-bind", from, "/usr");
@@ -238,7 +239,7 @@ static void system_part(struct buf *b, const struct recipe_how *how)
             bind(b, "--symlink", target, to);
         } else if (access(from, F_OK) == 0) {
             if (staged_base)
-                snprintf(from, sizeof from, "%s/%s", stage_dir(), roots[i]);
+                snprintf(from, sizeof from, "%s/%s", recipe_stage(), roots[i]);
             bind(b, "--ro-bind", from, to);
         }
     }
@@ -249,7 +250,7 @@ static void mounts_part(struct buf *b, const struct recipe_how *how)
     for (size_t i = 0; i < how->nmounts; i++) {
         const struct recipe_mount *m = &how->mounts[i];
         char staged[64];
-        snprintf(staged, sizeof staged, "%s/%zu", stage_dir(), i);
+        snprintf(staged, sizeof staged, "%s/%zu", recipe_stage(), i);
         bind(b, m->writable ? "--bind" : "--ro-bind", is_staged(how) ? staged : m->host, m->inside);
     }
 }
@@ -307,7 +308,7 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
     for (size_t i = 0; i < COUNT_OF(keys); i++)
         if (access(keys[i], F_OK) == 0)
             bind(b, "--ro-bind", "/dev/null", keys[i]);
-    snprintf(etc, sizeof etc, "%s/etc", stage_dir());
+    snprintf(etc, sizeof etc, "%s/etc", recipe_stage());
     /* Made here with their modes: bubblewrap would make them for its user alone. */
     static const char *const dirs[] = {"/home", "/mnt", "/mnt/session", "/opt"};
     bool opt = false;

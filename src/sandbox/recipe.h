@@ -54,6 +54,12 @@ struct recipe {
     int args; /* memfd: what the child gets as args_fd; -1: it is the caller's */
 };
 
+/* An argument more of the launcher or of what it starts; kept, with arena.failed when it does not
+ * fit. */
+void recipe_add(struct recipe *r, const char *arg);
+void recipe_add_number(struct recipe *r, const char *name, int64_t n);
+/* The directory over which the launcher puts what it shows to a sandbox. */
+const char *recipe_stage(void);
 /* Copies everything it needs of `how`. */
 int recipe_build(struct recipe *r, const struct recipe_how *how, struct err *err) MUST_USE;
 /* The launcher's arguments, for one that was started with --args and reads them from a pipe. */

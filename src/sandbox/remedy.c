@@ -80,6 +80,14 @@ const char *host_remedy(struct str said, const struct host_facts *f)
     } known[] = {
         {"bubblewrap is not installed", "; install it (Debian: apt-get install bubblewrap)"},
         {"cannot execute bwrap", "; install bubblewrap (Debian: apt-get install bubblewrap)"},
+        {"idmapped mount",
+         "; the oci driver needs Linux 5.19, and the data directory, /usr and images "
+         "on file systems with idmapped mounts (ext4, xfs, btrfs)"},
+        {"writable root (overlay)",
+         "; the data directory must lie on a file system that overlays can "
+         "write to (ext4, xfs, btrfs), not on an overlay itself"},
+        {"cgroups in hybrid mode", "; crun refuses hosts with both versions of cgroups: set "
+                                   "sandbox.oci.runtime to runc"},
         {"mount proc",
          "; the container hides parts of /proc, so the kernel allows no new one in it: start it "
          "with an unmasked /proc (--security-opt systempaths=unconfined, Kubernetes: procMount: "

@@ -13,6 +13,7 @@
 #include "io/loop.h"
 
 struct sandboxes;
+struct oci_config;
 
 struct sandbox_limits {
     int64_t pids, memory_mb, cpus, file_mb, disk_mb; /* 0: the defaults of base/limits.h */
@@ -50,6 +51,7 @@ struct sandbox_config {
     struct sandbox_checkpoints checkpoints; /* with `data` and a store only */
     int64_t grace_ms;   /* a hand without a server ends itself after this; 0: default */
     const char *images; /* unpacked roots must be below it; NULL: there are none */
+    const struct oci_config *oci; /* the driver is OCI (oci.h); NULL: bubblewrap */
     bool unsafe;        /* no sandbox at all: for development, and only when somebody says so */
     bool no_cgroups;    /* as if none could be made: for tests of what is done without */
     /* The operator's settings of the egress proxy; must outlive the module. NULL: sandboxes have no
@@ -65,6 +67,8 @@ struct sandbox_config {
  *   bwrap-rootless   as an ordinary user: sandboxes are that user
  *   bwrap-container  as a container's root that can become nobody else: sandboxes are that root, in
  *                    a user namespace without a capability
+ *   oci-NAME         as root, by the OCI runtime of that name: each sandbox has host users of its
+ *                    own and a writable root
  *   none             calls fail with the reason
  *   none-unsafe      asked for: calls run as ordinary children of the server */
 struct sandbox_tier {
@@ -99,6 +103,8 @@ const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s);
 const char *sandboxes_tier_name(const struct sandboxes *s);
 /* An environment was saved: what it needs is built if it is not there, also if it failed before. */
 void sandboxes_build(struct sandboxes *s, struct str environment);
+/* Whether environments may name OCI layouts: unpacked, they belong to the OCI driver. */
+bool sandboxes_has_layouts(const struct sandboxes *s);
 /* INVALID when the operator has no images, or not at that path. */
 int sandboxes_check_image(const struct sandboxes *s, struct str path, struct err *err) MUST_USE;
 /* What stands for the host in layer_content() of sandbox/layers.h. */

@@ -99,7 +99,9 @@ static int fill_host(struct host *h, const struct sandbox_config *cfg, struct er
     h->grace_ms = or_default(cfg->grace_ms, LIMIT_HAND_GRACE_MS);
     h->mirrors_mb = or_default(cfg->mirrors_mb, LIMIT_MIRRORS_MB);
     fill_limits(&h->limits, &cfg->limits);
-    int rc = absolute(cfg->dir, h->dir, sizeof h->dir, err);
+    int rc = oci_configure(&h->oci, cfg->oci, err);
+    if (rc == 0)
+        rc = absolute(cfg->dir, h->dir, sizeof h->dir, err);
     if (rc == 0)
         rc = find_hand(cfg->hand, hand, err);
     if (rc == 0)
@@ -149,6 +151,11 @@ const struct sandbox_tier *sandboxes_tier(const struct sandboxes *s)
 const char *sandboxes_tier_name(const struct sandboxes *s)
 {
     return s->probed ? s->tier.name : "probing";
+}
+
+bool sandboxes_has_layouts(const struct sandboxes *s)
+{
+    return s->host.oci.on;
 }
 
 struct str sandboxes_base_id(const struct sandboxes *s)

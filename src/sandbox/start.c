@@ -49,6 +49,12 @@ static void add_layer(struct recipe_how *recipe, const struct layer_view *v)
         recipe->mounts[recipe->nmounts++] = v->mounts[i];
 }
 
+/* The hand itself and bubblewrap's watcher are not the agent's processes. */
+static struct cgroup_limits cgroup_limits(const struct sandbox_limits *l)
+{
+    return (struct cgroup_limits){l->memory_mb, l->pids + 2, l->cpus};
+}
+
 int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
                  struct err *err)
 {
@@ -75,7 +81,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         {true, "--fd", fd},
         {true, "--grace-ms", grace},
         {how->limits->wall_seconds > 0, "--wall-ms", wall},
-        {!h->unsafe, "--landlock", NULL},
+        {!h->unsafe && !p->oci, "--landlock", NULL}, /* the root is there to be written to */
         {h->network, "--proxy-port", port},
         {counts && !h->unsafe, "--pids", pids},
         {counts && !h->unsafe, "--memory-mb", memory},
@@ -124,7 +130,18 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .unsafe = h->unsafe,
     };
     add_layer(&recipe, &view);
-    return recipe_build(out, &recipe, err);
+    if (!p->oci)
+        return recipe_build(out, &recipe, err);
+    const struct oci_how oci = {
+        .oci = &h->oci,
+        .dirs = {p->root, p->bundle},
+        .unit = p->unit,
+        .cg = &h->cg,
+        .limits = cgroup_limits(how->limits),
+        .all = &recipe,
+        .attached = how->selftest,
+    };
+    return oci_recipe(&oci, out, err);
 }
 
 static int open_all(struct box *b, struct start *st, struct err *err)
@@ -164,10 +181,9 @@ void start_begin(struct box *b, struct start *st,
     fd_close(TAKE_FD(st->told)); /* writing to a launcher that is gone must fail */
 }
 
-/* The hand itself and bubblewrap's watcher are not the agent's processes. */
 static int limit_cgroup(const struct box *b, const struct start *st, struct err *err)
 {
-    struct cgroup_limits l = {st->limits.memory_mb, st->limits.pids + 2, st->limits.cpus};
+    struct cgroup_limits l = cgroup_limits(&st->limits);
     return cgroup_limit(&b->s->host.cg, b->unit, &l, err);
 }
 
@@ -259,6 +275,11 @@ int64_t box_child_pid(const struct box *b)
     char text[512];
     if (b->s->host.unsafe) /* the launcher became the hand */
         return b->child_open ? b->child.pid : 0;
+    if (b->s->host.oci.on) {
+        struct session_paths p;
+        session_paths(&b->s->host, b->id.z, &p);
+        return oci_pid(p.bundle);
+    }
     ssize_t n = b->info < 0 ? -1 : pread(b->info, text, sizeof text, 0);
     if (n <= 0)
         return 0;

@@ -36,7 +36,7 @@ void disk_measure(const struct session_paths *p, uint64_t *used, uint64_t *left)
 {
     *left = free_bytes(p->workspace);
     *used = tree_usage(p->workspace) + tree_usage(p->tmp) + tree_usage(p->home) +
-            tree_usage(p->outputs);
+            tree_usage(p->outputs) + (p->oci ? oci_usage(p->root) : 0);
 }
 
 /* Walking the directories four times a second would cost too much: they are measured when the file

@@ -17,6 +17,7 @@
 const char *fixture_hand;
 bool fixture_unsafe;
 bool fixture_stored;
+const struct oci_config *fixture_oci;
 
 static void never(struct loop_timer *t)
 {
@@ -67,6 +68,7 @@ static void begin(struct fixture *f, const char *dir)
     snprintf(f->run, sizeof f->run, "%s/run", f->dir);
     f->cfg = (struct sandbox_config){.dir = f->data, .run_dir = f->run, .hand = fixture_hand};
     f->cfg.unsafe = fixture_unsafe;
+    f->cfg.oci = fixture_oci;
     if (fixture_stored) {
         snprintf(f->stored, sizeof f->stored, "%s/stored", f->dir);
         (void)mkdir(f->stored, 0700);

@@ -25,6 +25,7 @@ enum { SKIPPED = 77, MADE_UP_UID = 611111 };
 const char *const mode_names[MODES] = {
     [MODE_ROOT] = "root",
     [MODE_ROOTLESS] = "rootless",
+    [MODE_OCI] = "oci",
     [MODE_CONTAINER_ROOT] = "container-root",
     [MODE_CONTAINER] = "container",
     [MODE_CONTAINER_LOCKED] = "container-locked",
@@ -41,7 +42,7 @@ int mode_find(const char *name)
 
 static bool needs_root(enum mode m)
 {
-    return m == MODE_ROOT || m == MODE_CONTAINER_ROOT;
+    return m == MODE_ROOT || m == MODE_OCI || m == MODE_CONTAINER_ROOT;
 }
 
 static bool is_container(enum mode m)
@@ -280,6 +281,11 @@ int mode_run(enum mode m, const char *hand)
     char dir[] = "/tmp/ostler-modes-XXXXXX", rm[] = "/bin/rm", how[] = "-rf";
     if (needs_root(m) && geteuid() != 0) {
         printf("1..0 # SKIP %s: not started as root\n", mode_names[m]);
+        return SKIPPED;
+    }
+    if (m == MODE_OCI && access("/usr/sbin/runc", X_OK) != 0 &&
+        access("/usr/bin/runc", X_OK) != 0) {
+        printf("1..0 # SKIP %s: runc is not installed\n", mode_names[m]);
         return SKIPPED;
     }
     if (!mkdtemp(dir) || chmod(dir, 0755) < 0)

@@ -23,6 +23,10 @@ struct probe_table {
     size_t n;
 };
 
+/* Of the mode "oci": rows that stand for those of the same name elsewhere (neither command nor
+ * `run`: there is nothing to hold), and rows of its own. */
+extern const struct probe_table probes_oci;
+
 extern const struct probe_table probes_host, probes_system, probes_privilege, probes_calls,
     probes_network, probes_files, probes_limits;
 
@@ -42,6 +46,7 @@ extern const struct probe_table probes_host, probes_system, probes_privilege, pr
 enum mode {
     MODE_ROOT,             /* as root on the host */
     MODE_ROOTLESS,         /* as an ordinary user, who is made up when started as root */
+    MODE_OCI,              /* as root on the host, with the OCI driver and the host's own root */
     MODE_CONTAINER_ROOT,   /* in a container as the host's root */
     MODE_CONTAINER,        /* in one as a root that is nobody outside and has one user id */
     MODE_CONTAINER_LOCKED, /* the same, and may make no user namespaces */

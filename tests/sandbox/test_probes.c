@@ -7,6 +7,7 @@
 #include "probes.h"
 
 #include "base/fd.h"
+#include "sandbox/oci.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -26,9 +27,13 @@ static enum mode mode;
 
 /* Which tiers a mode may come out with. */
 static const char *const tiers[MODES] = {
-    [MODE_ROOT] = "bwrap-root",           [MODE_ROOTLESS] = "bwrap-rootless",
-    [MODE_CONTAINER_ROOT] = "bwrap-root", [MODE_CONTAINER] = "bwrap-container",
-    [MODE_CONTAINER_LOCKED] = "none",     [MODE_CONTAINER_MASKED] = "none",
+    [MODE_ROOT] = "bwrap-root",
+    [MODE_ROOTLESS] = "bwrap-rootless",
+    [MODE_OCI] = "oci-runc",
+    [MODE_CONTAINER_ROOT] = "bwrap-root",
+    [MODE_CONTAINER] = "bwrap-container",
+    [MODE_CONTAINER_LOCKED] = "none",
+    [MODE_CONTAINER_MASKED] = "none",
 };
 
 static int open_shared(void **state)
@@ -37,6 +42,8 @@ static int open_shared(void **state)
     struct err err;
     char path[128];
     umask(022);
+    static const struct oci_config oci = {.runtime = "runc"};
+    fixture_oci = mode == MODE_OCI ? &oci : NULL;
     fixture_open(&shared,
                  &(struct sandbox_limits){
                      .pids = 96, .memory_mb = 256, .cpus = 1, .file_mb = 32, .disk_mb = 96});
@@ -163,6 +170,20 @@ static void add_test(const char *name, void (*fn)(void **state), const struct pr
         (struct CMUnitTest){.name = name, .test_func = fn, .initial_state = (void *)(uintptr_t)p};
 }
 
+static const struct probe *other_in_oci(const char *name)
+{
+    for (size_t i = 0; i < probes_oci.n; i++)
+        if (strcmp(probes_oci.rows[i].name, name) == 0)
+            return &probes_oci.rows[i];
+    return NULL;
+}
+
+static void add_row(const struct probe *p, const char *only)
+{
+    if ((!only || strstr(p->name, only)) && (p->command || p->run))
+        add_test(p->name, run_probe, p);
+}
+
 static void add_probes(const char *only)
 {
     static const struct probe_table *const all[] = {
@@ -170,8 +191,10 @@ static void add_probes(const char *only)
         &probes_network, &probes_files,  &probes_limits};
     for (size_t i = 0; i < COUNT_OF(all); i++)
         for (size_t k = 0; k < all[i]->n; k++)
-            if (!only || strstr(all[i]->rows[k].name, only))
-                add_test(all[i]->rows[k].name, run_probe, &all[i]->rows[k]);
+            if (mode != MODE_OCI || !other_in_oci(all[i]->rows[k].name))
+                add_row(&all[i]->rows[k], only);
+    for (size_t k = 0; mode == MODE_OCI && k < probes_oci.n; k++)
+        add_row(&probes_oci.rows[k], only);
 }
 
 int main(int argc, char **argv)
