@@ -9,10 +9,10 @@
 #include "api/handlers.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
+#include "api/work_impl.h"
 
 #include "base/clock.h"
 #include "base/limits.h"
-#include "core/agent.h"
 #include "json/decode.h"
 #include "store/checkpoints.h"
 #include "store/fork.h"
@@ -190,14 +190,6 @@ static int copy_files(struct store_tx *tx, struct call *c, struct fork_call *s,
     return tx_fork_event(tx, from->key, checkpoint.seq, files, err);
 }
 
-static int put_work(struct store_tx *tx, struct call *c, const struct session_row *row,
-                    struct err *err)
-{
-    struct agent hands;
-    int rc = agent_place(&c->arena, row->environment, &hands, err);
-    return rc || !hands.self_hosted ? rc : tx_work_ensure(tx, row->key, row->created_us, NULL, err);
-}
-
 static int insert(struct store_tx *tx, struct call *c, struct fork_call *s,
                   const struct session_row *from, struct err *err)
 {
@@ -220,7 +212,9 @@ static int insert(struct store_tx *tx, struct call *c, struct fork_call *s,
         rc = resources_insert(tx, c, s->row.key, s->made, s->nmade, err);
     if (!rc && s->has_agent)
         rc = skill_refs_hold(tx, s->row.key, &s->agent.skills, err);
-    return rc ? rc : put_work(tx, c, &s->row, err);
+    if (!rc && session_self_hosted(&s->row))
+        rc = tx_work_ensure(tx, s->row.key, s->row.created_us, NULL, err);
+    return rc;
 }
 
 static int fork_step(struct store_tx *tx, struct call *c, struct err *err)

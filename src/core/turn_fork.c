@@ -13,7 +13,8 @@ void turn_cut(struct turn *t, struct turn_step *s)
         return;
     if (turn_phase(t) == TURN_MODEL)
         emit_span_end(t, s, &(struct end_record){0}, true);
-    if (turn_phase(t) == TURN_GRADING)
+    if (s->err_code == 0 &&
+        (t->outcome.state == OUTCOME_WORKING || t->outcome.state == OUTCOME_EVALUATING))
         emit_evaluation_end(t, s, OUTCOME_INTERRUPTED, NULL);
     if (s->err_code == 0)
         turn_close_calls(t, s);

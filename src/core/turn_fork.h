@@ -12,8 +12,8 @@
  * their client wait on. */
 bool turn_rests(const struct turn *t);
 /* The events that bring a turn to rest; none where it rests. A request that is in flight ends as
- * one whose answer nobody sees, without cost: whoever sent it pays. Open calls end as interrupted
- * ones. For a turn that is not terminated. */
+ * one whose answer nobody sees, without cost: whoever sent it pays. Open calls, and work towards an
+ * outcome, end as interrupted ones. For a turn that is not terminated. */
 void turn_cut(struct turn *t, struct turn_step *s);
 
 #endif

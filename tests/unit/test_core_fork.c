@@ -221,6 +221,37 @@ static void a_turn_that_waits_to_try_again_is_over(void **state)
     teardown(&other);
 }
 
+static void work_towards_an_outcome_ends_with_the_turn(void **state)
+{
+    struct rig *r = *state;
+    queue(r, EVENT_USER_DEFINE_OUTCOME,
+          ",\"outcome_id\":\"outc_1\",\"description\":\"Write\",\"rubric\":{\"type\":\"text\","
+          "\"content\":\"- short\"},\"max_iterations\":3");
+    take_inbox(r);
+    answer_text(r, "written");
+    const struct {
+        size_t n;
+        const char *closing;
+    } rows[] = {
+        {after(r, "span.model_request_start", 0), END " span.outcome_evaluation_end " IDLE},
+        {after(r, "span.model_request_end", 0), "span.outcome_evaluation_end " IDLE},
+        {after(r, "span.outcome_evaluation_start", 0), "span.outcome_evaluation_end " IDLE},
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        void *other = NULL;
+        assert_int_equal(setup(&other), 0);
+        struct rig *f = other;
+        fork_at(r, rows[i].n, f);
+        expect(f, rows[i].closing);
+        assert_int_equal(f->turn.outcome.state, OUTCOME_NONE);
+        say(f, "something else");
+        take_inbox(f);
+        answer_text(f, "fine");
+        expect(f, RUN " user.message " START " agent.message " END " " IDLE);
+        teardown(&other);
+    }
+}
+
 static void a_log_without_events_rests(void **state)
 {
     struct rig *r = *state;
@@ -238,6 +269,7 @@ int main(void)
         T(nothing_stays_held_for_a_request_that_the_copy_never_sent),
         T(a_copy_of_a_session_that_waits_can_be_answered_itself),
         T(a_turn_that_waits_to_try_again_is_over),
+        T(work_towards_an_outcome_ends_with_the_turn),
         T(a_log_without_events_rests),
 #undef T
     };
