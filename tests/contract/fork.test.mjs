@@ -94,6 +94,18 @@ describe('a fork', () => {
         assert.deepEqual(stale.stop_reason, { type: 'end_turn' }, 'nobody would go on with what came after the answer');
     });
 
+    test('of a session whose tools run elsewhere has work of its own', async () => {
+        const s = await session({ environment: { config: { type: 'self_hosted' } } });
+        const seen = await world.turn(s.id, 'three');
+        const uses = seen.filter((e) => e.type === 'agent.tool_use').map((e) => e.id);
+        const answers = (content) => uses.map((id) => ({ type: 'user.tool_result', tool_use_id: id, content: [{ type: 'text', text: content }] }));
+        const f = await fork(s);
+        assert.deepEqual(f.stop_reason, { type: 'requires_action', event_ids: uses });
+        assert.deepEqual(texts(await world.turn(f.id, ...answers('mine'))), ['uau']);
+        assert.deepEqual(texts(await world.turn(s.id, ...answers('yours'))), ['uau']);
+        assert.deepEqual((await logOf(f)).filter((e) => e.type === 'user.tool_result').map((e) => e.content[0].text), ['mine', 'mine', 'mine']);
+    });
+
     test('of a running session leaves it running, and takes nothing that is queued', async () => {
         const s = await world.session({ agent: { model: 'script/slow' } });
         const stream = await world.stream(s.id);
