@@ -1,9 +1,11 @@
 // Forks as the provider, a crash and the command line see them.
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { FakeMessages } from '../lib/fake-messages.mjs';
 import { texts, types } from '../lib/harness.mjs';
-import { assertGrows, assertSound, eventually, run, useProvider, worker } from '../lib/e2e.mjs';
+import { assertGrows, assertSound, eventually, run, useProvider, worker, workspaceFile } from '../lib/e2e.mjs';
 
 const provider = new FakeMessages();
 const world = await useProvider(provider);
@@ -127,5 +129,49 @@ describe('the command line', () => {
         assert.match(done.stderr, /was interrupted and archived/);
         await eventually('the request to end', async () => (await get(session.id)).status === 'terminated');
         assert.deepEqual((await get(done.stdout.trim())).status, 'idle');
+    });
+});
+
+describe('the files of a fork', () => {
+    // Names, modes, times to the nanosecond, links and contents; times of access and change are each copy's own.
+    const tar = async (id) => {
+        const answer = await fetch(`${world.server.url}/v1/sessions/${id}/workspace.tar`, { headers: { 'x-api-key': world.server.key } });
+        assert.equal(answer.status, 200);
+        const input = Buffer.from(await answer.arrayBuffer());
+        const read = (...args) => execFileSync('tar', [...args, '-f', '-'], { input });
+        return createHash('sha256').update(read('-tv', '--full-time')).update(read('-xO')).digest('hex');
+    };
+    const turn = async (id, command) => {
+        provider.expect([{ bash: command }]);
+        provider.expect(['Done.']);
+        return (await world.turn(id, command)).at(-1);
+    };
+
+    test('are those of the end of the turn it branches off from', async () => {
+        const session = await worker(world), ends = [], hashes = [];
+        for (const command of ['mkdir -p d && echo one > d/a && ln -s a d/l && chmod 750 d', 'echo two >> d/a && echo new > b', 'rm -r d']) {
+            ends.push(await turn(session.id, command));
+            hashes.push(await tar(session.id));
+        }
+        assert.equal(new Set(hashes).size, 3);
+        for (const [i, end] of ends.entries()) {
+            const f = await fork(session, { event_id: end.id });
+            assert.equal(f.forked_from.files_as_of, end.id);
+            await turn(f.id, 'true');
+            assert.equal(await tar(f.id), hashes[i], `after turn ${i + 1}`);
+        }
+        assert.equal(await tar(session.id), hashes[2], 'and those of the original as they were');
+    });
+
+    test('are named where the point is in the middle of a turn', async () => {
+        const session = await worker(world);
+        const end = await turn(session.id, 'echo one > a');
+        provider.expect([{ bash: 'echo two > a' }]);
+        provider.expect(['Done.']);
+        const seen = await world.turn(session.id, 'again');
+        const f = await fork(session, { event_id: seen.find((e) => e.type === 'agent.tool_use').id });
+        assert.equal(f.forked_from.files_as_of, end.id);
+        await turn(f.id, 'true');
+        assert.equal(await workspaceFile(world, f, 'a'), 'one\n');
     });
 });
