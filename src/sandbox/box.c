@@ -798,13 +798,13 @@ static void tick(struct box *b)
         }
         if (sm_state(&b->sm) != BOX_UP)
             break;
+        if (!list_empty(&b->calls) && !b->provisioning && files_are_gone(b)) {
+            box_lost(b, "sandbox_lost");
+            break;
+        }
         if (wants_provision(b) && !b->provisioning && !checkpoint_busy(b))
             provision_begin(b, false);
-        if (b->provisioning || checkpoint_busy(b))
-            break;
-        if (!list_empty(&b->calls) && files_are_gone(b))
-            box_lost(b, "sandbox_lost");
-        else
+        if (!b->provisioning && !checkpoint_busy(b))
             box_send_waiting(b);
         break;
     case BOX_PROVISIONING:

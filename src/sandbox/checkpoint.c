@@ -69,8 +69,20 @@ static bool calls_run(const struct box *b)
     return false;
 }
 
+static bool has_wish(const struct list *wishes, int64_t seq)
+{
+    list_for_each (it, wishes)
+        if (LIST_ENTRY(it, struct wish, node)->seq == seq)
+            return true;
+    return false;
+}
+
 void checkpoint_ask(struct box *b, int64_t seq, bool turn_end, void (*done)(void *arg), void *arg)
 {
+    /* Whoever takes the session up again asks for what is due, perhaps a second time. */
+    const struct checkpoint *k = b->files.taking;
+    if (!done && (has_wish(&b->files.wanted, seq) || (k && has_wish(&k->wishes, seq))))
+        return;
     struct wish *w = mem_zalloc(sizeof *w);
     w->seq = seq;
     w->turn_end = turn_end && !calls_run(b);
@@ -185,9 +197,29 @@ static void failed(struct checkpoint *k, const struct err *err)
 
 /* ---- the row ---- */
 
+/* Another process, which has taken the session over, was asked for the same and did it, and may
+ * have run calls since. */
+static bool is_done(struct store_tx *tx, const struct checkpoint *k, int64_t seq,
+                    const struct session_row *session)
+{
+    AUTO_ARENA struct arena a;
+    struct checkpoint_row row;
+    arena_init(&a, CHECKPOINT_ARENA);
+    return session->checkpoint_due != seq &&
+           tx_checkpoint_at(tx, id_str(&k->id), seq, &a, &row, NULL) == 0 && row.seq == seq;
+}
+
 static int put_wish(struct store_tx *tx, struct checkpoint *k, const struct wish *w, bool first,
                     const struct checkpoint_blob *blobs, struct err *err)
 {
+    AUTO_ARENA struct arena a;
+    struct session_row session;
+    arena_init(&a, CHECKPOINT_ARENA);
+    int rc = tx_session_get(tx, STR_NONE, id_str(&k->id), &a, &session, err);
+    if (rc)
+        return rc;
+    if (w->seq > 0 && is_done(tx, k, w->seq, &session))
+        return 0;
     struct checkpoint_row row = {.seq = w->seq,
                                  .turn_end = w->turn_end,
                                  .manifest = str_z(k->snap.manifest.z),
@@ -196,12 +228,6 @@ static int put_wish(struct store_tx *tx, struct checkpoint *k, const struct wish
                                  .size_bytes = k->snap.size_bytes,
                                  .stored_bytes = first ? k->snap.stored_bytes : 0};
     if (w->seq < 0) {
-        AUTO_ARENA struct arena a;
-        struct session_row session;
-        arena_init(&a, CHECKPOINT_ARENA);
-        int rc = tx_session_get(tx, STR_NONE, id_str(&k->id), &a, &session, err);
-        if (rc)
-            return rc;
         row.seq = session.last_seq;
         row.turn_end = w->turn_end && session.status == SESSION_IDLE;
     }

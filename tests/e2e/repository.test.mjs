@@ -2,7 +2,7 @@
 import { after, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { toFile } from '@anthropic-ai/sdk';
 import { texts, useServer } from '../lib/harness.mjs';
@@ -59,6 +59,19 @@ describe('a repository that can be had', () => {
         assert.ok(text.endsWith(`feature\nopen\nfeature/x\n${before}`), text);
     });
 
+    test('comes back with the session\'s files, and is not cloned over them', async () => {
+        git.add('fleeting', { 'README.md': 'fleeting\n' });
+        const s = await session([repository('fleeting')]);
+        await run(s, 'cd fleeting && echo x > new && git add new && git -c user.name=a -c user.email=a@b commit -qm mine');
+        await world.server.stop(); // with the files kept
+        rmSync(path.join(world.server.data, 'sandboxes', s.id), { recursive: true });
+        git.forbidden.add('fleeting');
+        await world.server.start();
+        const { text, errors: none } = await run(s, 'git -C /workspace/fleeting log --format=%s && git -C /workspace/fleeting status --short');
+        assert.deepEqual(none, []);
+        assert.match(text, /are gone\. Look before you rely on any of it\.\nmine\nstart$/);
+    });
+
     test('a second session gets the objects from here', async () => {
         const packs = () => git.requests.filter((r) => r.method === 'POST' && r.url.includes('git-upload-pack')).length;
         await run(await session([repository('open')]), 'true');
@@ -100,10 +113,12 @@ describe('a repository that can be had', () => {
         assert.ok(!text.includes(TOKEN));
         assert.ok(!JSON.stringify(await world.events(s.id)).includes(TOKEN));
         assert.ok(!world.server.log.includes(TOKEN));
+        await world.server.stop(); // nothing comes and goes while it looks, the session's files are kept
         assert.deepEqual(holding(world.server.dir, [TOKEN, Buffer.from(`x-access-token:${TOKEN}`).toString('base64'), Buffer.from(TOKEN).toString('base64')]), []);
         const key = statSync(path.join(world.server.data, 'secret-key'));
         assert.equal(key.mode & 0o777, 0o600);
         assert.equal(key.size, 32);
+        await world.server.start();
     });
 });
 
