@@ -128,8 +128,9 @@ struct str evaluation_record_write(struct arena *a, const struct evaluation_reco
     jw_obj(&w);
     put_usage(&w, "usage", &r->spent);
     put(&w, "reserved", r->reserved_microusd);
-    if (r->again)
-        jw_kbool(&w, "again", true);
+    if (usage_some(&r->lost))
+        put_usage(&w, "lost", &r->lost);
+    put(&w, "held", r->held_microusd);
     jw_obj_end(&w);
     return buf_ok(&b) ? arena_str(a, buf_view(&b)) : STR_NONE;
 }
@@ -144,6 +145,7 @@ bool evaluation_record_read(struct str text, struct evaluation_record *out)
         return false;
     read_usage(json_get(doc, "usage"), &out->spent);
     out->reserved_microusd = number(doc, "reserved");
-    out->again = json_is_true(json_get(doc, "again"));
+    read_usage(json_get(doc, "lost"), &out->lost);
+    out->held_microusd = number(doc, "held");
     return true;
 }

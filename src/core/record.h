@@ -33,7 +33,10 @@ struct end_record {
 struct evaluation_record {
     struct model_usage spent;  /* by this attempt so far */
     int64_t reserved_microusd; /* for the request that is to be sent */
-    bool again; /* the attempt before died with its process, what it set aside stays held */
+    /* Of the attempt before, which died with its process: what it had used, and what it had set
+     * aside, which stays held. */
+    struct model_usage lost;
+    int64_t held_microusd;
 };
 struct str evaluation_record_write(struct arena *a, const struct evaluation_record *r);
 bool evaluation_record_read(struct str text, struct evaluation_record *out);

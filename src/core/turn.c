@@ -247,17 +247,14 @@ static void fold_error(struct turn *t, const struct json *error)
         t->attempts++;
 }
 
-/* An attempt died with its process: what it had used is known, what it had set aside is not. */
 static void fold_grading(struct turn *t, const struct event *e)
 {
     struct outcome *o = &t->outcome;
     struct evaluation_record r;
     (void)evaluation_record_read(e->transcript, &r);
-    if (r.again) {
-        usage_add(&t->usage, &o->spent);
-        t->usage.held_microusd += o->reserved_microusd;
-        model_usage_add(&o->lost, &o->spent);
-    }
+    usage_add(&t->usage, &r.lost);
+    t->usage.held_microusd += r.held_microusd;
+    model_usage_add(&o->lost, &r.lost);
     o->spent = r.spent;
     o->reserved_microusd = r.reserved_microusd;
 }

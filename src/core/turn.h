@@ -129,9 +129,9 @@ struct turn_step {
     bool cancel_model;
     bool grade; /* answer with turn_graded(); before, turn_grading() for each of its requests */
     bool cancel_grade;
-    struct model_usage graded; /* in: what the grader that runs has used so far */
-    bool grader_may_ask;       /* what turn_grading() asked for is set aside */
-    struct grade closing;      /* out, with `closed`: the grade of what the last turn left */
+    struct model_usage graded;           /* in: what the grader that runs has used so far */
+    bool grader_may_ask, grader_refused; /* what turn_grading() asked for is set aside, or not */
+    struct grade closing; /* out, with `closed`: the grade of what the last turn left */
     bool closed;
     struct id *cancel_calls; /* calls that were dispatched and are wanted no more */
     size_t ncancel_calls;

@@ -274,8 +274,10 @@ void turn_grading(struct turn *t, struct turn_step *s, const struct model_usage 
         return;
     usage_add(&now, spent);
     int64_t left = caps_money_left(&t->caps, &now);
-    if (left >= 0 && left < reserved_microusd)
+    if (left >= 0 && left < reserved_microusd) {
+        s->grader_refused = true;
         return;
+    }
     if (!t->closing)
         emit_evaluation_ongoing(
             t, s,
@@ -321,7 +323,10 @@ void turn_recover(struct turn *t, struct turn_step *s)
         turn_inbox(t, s);
         break;
     case TURN_GRADING:
-        emit_evaluation_ongoing(t, s, &(struct evaluation_record){.again = true});
+        emit_evaluation_ongoing(
+            t, s,
+            &(struct evaluation_record){.lost = t->outcome.spent,
+                                        .held_microusd = t->outcome.reserved_microusd});
         s->grade = s->err_code == 0;
         turn_inbox(t, s);
         break;

@@ -1,6 +1,8 @@
 #include "engine/actor.h"
 
 #include "base/log.h"
+#include "engine/grader.h"
+#include "engine/outcomes.h"
 
 #include <assert.h>
 
@@ -378,6 +380,14 @@ static void apply_model_done(struct actor *a, struct mail *m)
     mail_free(m);
 }
 
+static void apply_graded(struct actor *a, struct mail *m)
+{
+    turn_graded(&a->turn, &a->commit.step, &m->grade);
+    if (a->commit.step.closed)
+        outcomes_closed(a, &m->grade);
+    mail_free(m);
+}
+
 static void apply_mail(struct actor *a, struct mail *m)
 {
     struct turn_step *s = &a->commit.step;
@@ -389,6 +399,12 @@ static void apply_mail(struct actor *a, struct mail *m)
     case MAIL_TOOL_DONE: apply_tool_done(a, m); break;
     case MAIL_TIMER: turn_timer(&a->turn, s); break;
     case MAIL_NOTICE: turn_notice(&a->turn, s, &m->notice); break;
+    case MAIL_GRADER_ASKS:
+        a->grader_asked = true;
+        turn_grading(&a->turn, s, &m->spent, m->reserved_microusd);
+        break;
+    case MAIL_GRADER_BEAT: turn_grading(&a->turn, s, &m->spent, m->reserved_microusd); break;
+    case MAIL_GRADED: apply_graded(a, m); return; /* the step shows it until it is committed */
     case MAIL_OP: break;
     }
     mail_free(m);
@@ -422,7 +438,8 @@ static struct mail *first_op(struct actor *a)
 
 static bool has_effects(const struct turn_step *s)
 {
-    return s->nevents || s->start_model || s->count_tokens || s->sleep_ms > 0;
+    return s->nevents || s->start_model || s->count_tokens || s->sleep_ms > 0 || s->grade ||
+           s->cancel_grade || s->grader_may_ask || s->grader_refused;
 }
 
 static bool at_rest(const struct actor *a)

@@ -23,6 +23,9 @@ enum mail_kind {
     MAIL_TOOL_DONE,
     MAIL_TIMER,
     MAIL_NOTICE,
+    MAIL_GRADER_ASKS, /* it wants to send a request */
+    MAIL_GRADER_BEAT, /* it is still at work */
+    MAIL_GRADED,
     MAIL_OP
 };
 
@@ -40,6 +43,9 @@ struct mail {
     struct id tool_use_id;
     struct tool_outcome outcome;
     struct sandbox_notice notice;
+    struct model_usage spent; /* by the grader so far, and what its request may cost */
+    int64_t reserved_microusd;
+    struct grade grade;
     enum op_kind op_kind;
     struct engine_op *op;
     struct id workspace_id;
@@ -73,7 +79,8 @@ struct commit {
     enum model_purpose purpose; /* of the request that was open when the step began */
     struct session_row row;     /* written too when update_row */
     bool update_row, delete_row, mark_sandbox;
-    struct mail *op;                               /* answered after the commit */
+    struct str closing; /* outcomes.c: the grade of what the last turn left; absent: none */
+    struct mail *op;    /* answered after the commit */
     struct id acks[LIMIT_TOOL_CALLS_PER_RESPONSE]; /* results that this commit makes durable */
     size_t nacks;
 };
@@ -98,6 +105,8 @@ struct actor {
     struct model_call *call;      /* the turn's request, or the judge about its answer */
     struct model_call *count;     /* of the next request's tokens */
     struct mail *judging;         /* the answer that waits for its judge */
+    struct grader *grader;        /* looks at what the turn has left; NULL: none */
+    bool grader_asked;            /* and waits for the commit that sets its money aside */
     struct port_timer *timer;     /* of the turn: the next attempt at the model */
     struct port_timer *again;     /* the store job that failed goes out once more */
     int64_t checkpoint_us;        /* when its files were last kept, or it was loaded */

@@ -1,5 +1,8 @@
 #include "engine/actor.h"
 
+#include "engine/grader.h"
+#include "engine/outcomes.h"
+
 void commit_begin(struct actor *a)
 {
     struct commit *c = &a->commit;
@@ -12,6 +15,8 @@ void commit_begin(struct actor *a)
                                  .taken = &c->taken};
     c->update_row = c->delete_row = c->mark_sandbox = false;
     c->op = NULL;
+    c->closing = STR_NONE;
+    c->step.graded = grader_used(a);
     c->purpose = a->turn.request.purpose;
     c->nacks = 0;
     if (a->call && e->cfg.model.partial)
@@ -74,6 +79,8 @@ static void remember(struct actor *a)
     }
     if (c->append.set_sandbox)
         a->row.has_sandbox = true;
+    if (str_some(c->append.outcomes))
+        a->row.outcomes = arena_str(&a->row_arena, c->append.outcomes);
     if (c->update_row) {
         /* The views of the new row live in the step's arena. */
         a->row.title = str_some(c->row.title) ? arena_str(&a->row_arena, c->row.title) : STR_NONE;
@@ -271,6 +278,30 @@ static void put_ledger(struct actor *a, const struct event *e, enum model_purpos
     };
 }
 
+/* Events that say what a grader has used. */
+static bool is_of_grader(const struct event *e)
+{
+    return e->type == EVENT_SPAN_OUTCOME_EVALUATION_ONGOING ||
+           e->type == EVENT_SPAN_OUTCOME_EVALUATION_END ||
+           (e->type == EVENT_SESSION_THREAD_STATUS_IDLE && str_some(e->transcript));
+}
+
+static void put_grader(struct actor *a, const struct event *e)
+{
+    const struct engine *engine = a->engine;
+    struct str model = engine->cfg.grader_model.len ? engine->cfg.grader_model : a->agent.model;
+    struct evaluation_record ongoing;
+    struct end_record end;
+    if (e->type == EVENT_SPAN_OUTCOME_EVALUATION_ONGOING) {
+        (void)evaluation_record_read(e->transcript, &ongoing);
+        end = (struct end_record){.usage = ongoing.lost, .held_microusd = ongoing.held_microusd};
+    } else {
+        (void)end_record_read(e->transcript, &end);
+    }
+    if (usage_some(&end.usage) || end.held_microusd)
+        put_ledger(a, e, MODEL_FOR_GRADER, model, &end.usage, end.held_microusd);
+}
+
 /* What the requests that end in this step were and cost. Purposes: a step may end one request and
  * begin the next, so that of the one that was open before the step is the first one's. */
 static void list_ledger(struct actor *a)
@@ -279,7 +310,8 @@ static void list_ledger(struct actor *a)
     enum model_purpose purpose = c->purpose;
     size_t ends = 0;
     for (size_t i = 0; i < c->step.nevents; i++)
-        ends += c->step.events[i].type == EVENT_SPAN_MODEL_REQUEST_END;
+        ends += c->step.events[i].type == EVENT_SPAN_MODEL_REQUEST_END ||
+                is_of_grader(&c->step.events[i]);
     if (ends == 0 || !(c->ledger = ARENA_ARRAY(&c->arena, struct ledger_row, ends * 2)))
         return;
     c->append.ledger = c->ledger;
@@ -289,6 +321,8 @@ static void list_ledger(struct actor *a)
         struct end_record end;
         if (e->type == EVENT_SPAN_MODEL_REQUEST_START && request_record_read(e->transcript, &start))
             purpose = start.purpose;
+        if (is_of_grader(e))
+            put_grader(a, e);
         if (e->type != EVENT_SPAN_MODEL_REQUEST_END || !end_record_read(e->transcript, &end))
             continue;
         if (usage_some(&end.usage) || end.held_microusd)
@@ -318,6 +352,7 @@ void commit_submit(struct actor *a)
     };
     list_taken(c);
     list_ledger(a);
+    outcomes_commit(a);
     /* Before its interrupt is durable: an answer that came meanwhile would be taken for that of the
      * next request, and the conversation that the request reads has moved on already. */
     if (c->step.cancel_model)

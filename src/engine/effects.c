@@ -2,6 +2,7 @@
 #include "engine/actor.h"
 
 #include "base/log.h"
+#include "engine/grader.h"
 #include "core/web_rules.h"
 
 #include <stdio.h>
@@ -324,6 +325,15 @@ static void cancel_call(struct actor *a, const struct id *id)
     e->cfg.sandbox.cancel(e->cfg.sandbox.self, id_str(&a->session_id), id_str(id));
 }
 
+static void answer_grader(struct actor *a, bool may_ask)
+{
+    a->grader_asked = false;
+    if (may_ask)
+        grader_go(a);
+    else
+        grader_deny(a);
+}
+
 void effects_start(struct actor *a)
 {
     struct engine *e = a->engine;
@@ -340,6 +350,12 @@ void effects_start(struct actor *a)
         start_model(a);
     else if (s->count_tokens && a->turn.counting)
         start_count(a);
+    if (s->cancel_grade)
+        grader_stop(a);
+    if (s->grade)
+        grader_start(a);
+    else if (a->grader_asked)
+        answer_grader(a, s->grader_may_ask);
     run_calls(a);
 }
 
@@ -354,6 +370,7 @@ void effects_cancel_model(struct actor *a)
 void effects_stop(struct actor *a)
 {
     effects_cancel_model(a);
+    grader_stop(a);
     effects_stop_count(a);
     stop_timer(a, &a->timer);
     stop_timer(a, &a->again);

@@ -18,7 +18,8 @@ struct engine_config {
     /* Between two rounds of tools the session's files are kept when the last time is so long ago;
      * 0: LIMIT_CHECKPOINT_INTERVAL_MS. At the end of a turn they always are. */
     int64_t checkpoint_interval_ms;
-    struct str judge_model; /* of the policy `auto`; absent: none, such calls ask */
+    struct str judge_model;  /* of the policy `auto`; absent: none, such calls ask */
+    struct str grader_model; /* of outcomes; absent: the agent's own */
     struct store_port store;
     struct clock_port clock;
     struct rand_port rand;

@@ -26,7 +26,8 @@ static const char agent_json[] =
     "true,\"permission_policy\":{\"type\":\"always_allow\"}}}]}";
 
 struct fake_run {
-    struct id tool_use_id;
+    struct id tool_use_id, session_id;
+    char input[1024];
     bool first, existed;
     void (*done)(void *arg, const struct tool_outcome *o);
     void *arg;
@@ -56,10 +57,18 @@ struct rig {
         bool turn_end;
     } checkpoints[16];
     int ncheckpoints;
-    int64_t ahead_us;   /* of the real time */
-    int works;          /* how often hands elsewhere were called for */
-    struct id work_for; /* the last environment */
-    bool has_web;       /* the engine gets a port for the web tools */
+    struct fake_copy {
+        struct id id;
+        bool read_only, destroyed;
+        void (*done)(void *arg, const struct err *err);
+        void *arg;
+    } copies[8];
+    int ncopies;
+    enum model_purpose purpose; /* of the last request */
+    int64_t ahead_us;           /* of the real time */
+    int works;                  /* how often hands elsewhere were called for */
+    struct id work_for;         /* the last environment */
+    bool has_web;               /* the engine gets a port for the web tools */
     int web_runs, web_cancels;
     struct fake_timer {
         void (*fn)(void *arg);
@@ -80,6 +89,7 @@ static inline struct model_call *fake_start(void *self, const struct model_reque
     r->cb = cb;
     r->cb_arg = arg;
     r->requests++;
+    r->purpose = req->purpose;
     assert_true(str_copyz(r->messages, sizeof r->messages, req->messages));
     return (struct model_call *)r;
 }
@@ -123,11 +133,14 @@ static inline void fake_run(void *self, const struct tool_call *call,
                             void (*done)(void *arg, const struct tool_outcome *o), void *arg)
 {
     struct rig *r = self;
-    r->runs[r->nruns++] = (struct fake_run){.tool_use_id = id_from(call->tool_use_id),
-                                            .first = call->first_dispatch,
-                                            .existed = call->sandbox_existed,
-                                            .done = done,
-                                            .arg = arg};
+    r->runs[r->nruns] = (struct fake_run){.tool_use_id = id_from(call->tool_use_id),
+                                          .session_id = id_from(call->session_id),
+                                          .first = call->first_dispatch,
+                                          .existed = call->sandbox_existed,
+                                          .done = done,
+                                          .arg = arg};
+    (void)str_copyz(r->runs[r->nruns].input, sizeof r->runs[0].input, call->input);
+    r->nruns++;
 }
 
 static inline void fake_web_run(void *self, const struct web_call *call,
@@ -175,6 +188,15 @@ static inline void fake_checkpoint(void *self, struct str session_id, int64_t se
     r->checkpoints[r->ncheckpoints++] = (struct fake_checkpoint){seq, turn_end};
 }
 
+static inline void fake_copy(void *self, struct str session_id, struct str copy_id, bool read_only,
+                             void (*done)(void *arg, const struct err *err), void *arg)
+{
+    struct rig *r = self;
+    assert_true(str_eq(session_id, id_str(&r->session)));
+    r->copies[r->ncopies++] = (struct fake_copy){
+        .id = id_from(copy_id), .read_only = read_only, .done = done, .arg = arg};
+}
+
 static inline void fake_work(void *self, struct str environment_id)
 {
     struct rig *r = self;
@@ -190,9 +212,15 @@ static inline void fake_idle(void *self, struct str session_id)
 
 static inline void fake_destroy(void *self, struct str session_id, bool wipe)
 {
-    (void)session_id;
-    (void)wipe;
-    ((struct rig *)self)->destroys++;
+    struct rig *r = self;
+    for (int i = 0; i < r->ncopies; i++) {
+        if (!str_eq(id_str(&r->copies[i].id), session_id))
+            continue;
+        assert_true(wipe);
+        r->copies[i].destroyed = true;
+        return;
+    }
+    r->destroys++;
 }
 
 static inline int64_t real_time(void *self)
@@ -401,6 +429,7 @@ static inline void start_engine(struct rig *r)
                     .ack = fake_ack,
                     .cancel = fake_tool_cancel,
                     .checkpoint = fake_checkpoint,
+                    .copy = fake_copy,
                     .idle = fake_idle,
                     .destroy = fake_destroy},
     };
@@ -529,6 +558,7 @@ static inline bool at_rest(struct rig *r)
 
 static char types[8192];
 static struct session_row head;
+static char outcomes_text[4096];
 
 static inline int read_log(struct store_tx *tx, struct rig *r, struct err *err)
 {
@@ -545,7 +575,8 @@ static inline int read_log(struct store_tx *tx, struct rig *r, struct err *err)
     for (size_t i = 0, at = 0; rc == 0 && i < n; i++)
         at += (size_t)snprintf(types + at, sizeof types - at, "%s%s", i ? " " : "",
                                event_name(events[i].type));
-    head.title = STR_NONE;
+    snprintf(outcomes_text, sizeof outcomes_text, "%.*s", STR_ARG(head.outcomes));
+    head.title = head.outcomes = STR_NONE;
     arena_fini(&a);
     return rc;
 }
