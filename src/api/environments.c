@@ -190,6 +190,11 @@ static int check_image(const struct call *c, const struct environment_patch *pat
     struct err why;
     const struct json *image = json_get(patch->config, "image");
     struct str path = json_get_str(image, "path");
+    if (path.len && str_eqz(json_get_str(image, "type"), "oci_layout") &&
+        !sandboxes_has_layouts(c->api->cfg.sandboxes))
+        return json_fail(err, "/config/image", "type",
+                         "oci_layout needs the OCI driver, which this server does not use: set "
+                         "sandbox.driver to oci in its configuration, or use 'rootfs'");
     if (!path.len || sandboxes_check_image(c->api->cfg.sandboxes, path, &why) == 0)
         return 0;
     return json_fail(err, "/config/image", "path", "%s", why.msg);

@@ -327,17 +327,15 @@ static int check_image(const struct json *v, struct err *err)
     int rc = json_decode(v, fields, &in, sizeof in, "/config/image", err);
     if (rc)
         return rc;
-    if (str_eqz(in.type->str, "oci_layout"))
-        return json_fail(err, "/config/image", "type",
-                         "oci_layout needs the OCI driver, which this version does not have; use "
-                         "'rootfs'");
-    if (!str_eqz(in.type->str, "rootfs"))
-        return json_fail(err, "/config/image", "type", "Input should be 'rootfs'");
+    if (!str_eqz(in.type->str, "rootfs") && !str_eqz(in.type->str, "oci_layout"))
+        return json_fail(err, "/config/image", "type", "Input should be 'rootfs' or 'oci_layout'");
     struct str path = in.path->str;
     if (path.ptr[0] != '/' || path.len < 2 || memchr(path.ptr, '\0', path.len) ||
         str_find(path, STR("/../")) >= 0 || str_ends(path, STR("/..")))
-        return json_fail(err, "/config/image", "path",
-                         "Input should be the absolute path of an unpacked root on the server");
+        return json_fail(
+            err, "/config/image", "path",
+            "Input should be the absolute path of an unpacked root or OCI layout on the "
+            "server");
     return 0;
 }
 

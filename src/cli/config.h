@@ -50,6 +50,8 @@ struct config {
     int64_t mirrors_mb; /* of cached clones; 0: the default */
     struct sandbox_checkpoints checkpoints;
     const char *images; /* unpacked roots of environments are below it; or NULL */
+    bool oci_driver;    /* sandboxes are containers of an OCI runtime */
+    struct oci_config oci;
     int64_t connect_ms, first_byte_ms, silence_ms; /* of model requests; 0: the defaults */
     const char *anthropic_base_url;                /* or NULL */
     const char *anthropic_api_key;                 /* or NULL; never logged */

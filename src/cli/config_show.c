@@ -23,6 +23,18 @@ static int64_t or_default(int64_t n, int64_t otherwise)
     return n > 0 ? n : otherwise;
 }
 
+static void put_driver(struct buf *out, const struct config *c)
+{
+    buf_printf(out, ", driver: %s, oci: {runtime: ", c->oci_driver ? "oci" : "bwrap");
+    json_quote(out, str_z(c->oci.runtime ? c->oci.runtime : "runc"));
+    buf_z(out, ", runtime_args: [");
+    for (size_t i = 0; i < c->oci.nruntime_args; i++) {
+        buf_z(out, i ? ", " : "");
+        json_quote(out, str_z(c->oci.runtime_args[i]));
+    }
+    buf_printf(out, "], capabilities: %s}}\n", c->oci.no_capabilities ? "none" : "packages");
+}
+
 static void put_limits(struct buf *out, const struct config *c)
 {
     const struct sandbox_limits *l = &c->limits;
@@ -38,9 +50,10 @@ static void put_limits(struct buf *out, const struct config *c)
         json_quote(out, str_z(c->images));
     }
     const struct sandbox_checkpoints *k = &c->checkpoints;
-    buf_printf(out, ", checkpoints: {enabled: %s, max_files: %" PRId64 ", max_mb: %" PRId64 "}}\n",
+    buf_printf(out, ", checkpoints: {enabled: %s, max_files: %" PRId64 ", max_mb: %" PRId64 "}",
                k->off ? "false" : "true", or_default(k->max_files, LIMIT_CHECKPOINT_FILES),
                or_default(k->max_mb, LIMIT_CHECKPOINT_MB));
+    put_driver(out, c);
     buf_printf(out,
                "model_requests: {connect_ms: %" PRId64 ", first_byte_ms: %" PRId64
                ", silence_ms: %" PRId64 "}\n",

@@ -72,6 +72,16 @@ static const struct config_key checkpoint_keys[] = {OWN("enabled", read_checkpoi
                                                     NUMBER("max_files", checkpoints.max_files),
                                                     NUMBER("max_mb", checkpoints.max_mb),
                                                     {0}};
+static int read_driver(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       struct err *err);
+static int read_runtime_args(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                             struct err *err);
+static int read_capabilities(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                             struct err *err);
+static const struct config_key oci_keys[] = {TEXT("runtime", oci.runtime),
+                                             OWN("runtime_args", read_runtime_args),
+                                             OWN("capabilities", read_capabilities),
+                                             {0}};
 static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
                                                  NUMBER("memory_mb", limits.memory_mb),
                                                  NUMBER("cpus", limits.cpus),
@@ -80,6 +90,8 @@ static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
                                                  NUMBER("mirrors_mb", mirrors_mb),
                                                  TEXT("images", images),
                                                  MAP("checkpoints", checkpoint_keys),
+                                                 OWN("driver", read_driver),
+                                                 MAP("oci", oci_keys),
                                                  {0}};
 static const struct config_key request_keys[] = {NUMBER("connect_ms", connect_ms),
                                                  NUMBER("first_byte_ms", first_byte_ms),
@@ -258,6 +270,48 @@ static int read_format(struct config_file *f, struct fy_node *key, struct fy_nod
     if (text && (f->config->log_json || strcmp(text, "text") == 0))
         return 0;
     return config_fail(f, key, "is not one of text, json", "", err);
+}
+
+/* ---- the sandboxes' driver ---- */
+
+static int read_driver(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                       struct err *err)
+{
+    const char *text = config_scalar(f, value);
+    f->config->oci_driver = text && strcmp(text, "oci") == 0;
+    if (text && (f->config->oci_driver || strcmp(text, "bwrap") == 0))
+        return 0;
+    return config_fail(f, key, "is not one of bwrap, oci", "", err);
+}
+
+static int read_capabilities(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                             struct err *err)
+{
+    const char *text = config_scalar(f, value);
+    f->config->oci.no_capabilities = text && strcmp(text, "none") == 0;
+    if (text && (f->config->oci.no_capabilities || strcmp(text, "packages") == 0))
+        return 0;
+    return config_fail(f, key, "is not one of packages, none", "", err);
+}
+
+static int read_runtime_args(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                             struct err *err)
+{
+    enum { ARGS_MAX = 16 };
+    const char **args = ARENA_ARRAY(f->arena, const char *, ARGS_MAX);
+    size_t n = 0;
+    void *at = NULL;
+    if (!fy_node_is_sequence(value) || !args)
+        return config_fail(f, key, "must be a list of arguments", "", err);
+    for (struct fy_node *it; (it = fy_node_sequence_iterate(value, &at));) {
+        const char *arg = config_scalar(f, it);
+        if (!arg || n == ARGS_MAX)
+            return config_fail(f, key, "must be a list of at most 16 arguments", "", err);
+        args[n++] = arg;
+    }
+    f->config->oci.runtime_args = args;
+    f->config->oci.nruntime_args = n;
+    return 0;
 }
 
 /* ---- the web tools ---- */

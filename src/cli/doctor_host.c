@@ -240,6 +240,9 @@ void doctor_host(struct doctor *d)
     check_files(d);
     check_processes(d);
     check_program(d, "bwrap", DOCTOR_FAIL, "tools run in its sandboxes only");
+    if (d->config.oci_driver)
+        check_program(d, d->config.oci.runtime ? d->config.oci.runtime : "runc", DOCTOR_FAIL,
+                      "tools run in its containers only");
     check_program(d, "git", DOCTOR_WARN,
                   "`ostler run` and the workspaces' patches are made with it");
 }

@@ -159,6 +159,8 @@ static void add_isolation(struct doctor *d, const struct sandbox_tier *t)
     doctor_fact_bool(c, "seccomp", t->seccomp);
     if (!t->seccomp)
         doctor_remedy(c, "the kernel must have CONFIG_SECCOMP_FILTER");
+    if (d->config.oci_driver) /* there the whole root is the sandbox's own */
+        return;
     c = t->landlock ? doctor_add(d, "sandbox.landlock", DOCTOR_OK, "ABI %d", t->landlock_abi)
                     : doctor_add(d, "sandbox.landlock", DOCTOR_WARN,
                                  "the kernel has none: the mounts alone bound files");
@@ -221,12 +223,12 @@ static void add_failed(struct trial *t, bool silent)
         doctor_remedy(c, "%s", no_remedy);
 }
 
-static const char *broken(struct str said)
+static const char *broken(const struct doctor *d, struct str said)
 {
     if (!str_eqz(value_of(said, "workspace"), "doctor"))
         return "/workspace cannot be written";
-    if (!str_eqz(value_of(said, "usr"), "sealed"))
-        return "/usr can be written";
+    if (!str_eqz(value_of(said, "usr"), d->config.oci_driver ? "writable" : "sealed"))
+        return d->config.oci_driver ? "its root cannot be written" : "/usr can be written";
     if (!str_eqz(value_of(said, "interfaces"), "lo"))
         return "there is a network";
     return NULL;
@@ -276,7 +278,7 @@ static void try_calls(struct trial *t)
         add_failed(t, warm_us < 0);
         return;
     }
-    const char *wrong = broken(buf_view(&said));
+    const char *wrong = broken(t->d, buf_view(&said));
     struct doctor_check *c =
         wrong ? doctor_add(t->d, "sandbox.call", DOCTOR_FAIL, "a bash call ran, but %s", wrong)
               : doctor_add(t->d, "sandbox.call", DOCTOR_OK,
@@ -380,8 +382,11 @@ static void run_trial(struct doctor *d)
     loop_timer_init(t.loop, &t.deadline);
     loop_timer_init(t.loop, &t.look);
     const struct egress_settings egress = config_egress(&d->config);
-    const struct sandbox_config cfg = {
-        .dir = t.dir, .limits = d->config.limits, .grace_ms = GRACE_MS, .egress = &egress};
+    const struct sandbox_config cfg = {.dir = t.dir,
+                                       .limits = d->config.limits,
+                                       .grace_ms = GRACE_MS,
+                                       .oci = d->config.oci_driver ? &d->config.oci : NULL,
+                                       .egress = &egress};
     if (sandboxes_open(t.loop, &cfg, &t.s, &err)) {
         struct doctor_check *c = doctor_add(d, "sandbox.tier", DOCTOR_FAIL, "%s", err.msg);
         doctor_remedy(c, "%s", no_remedy);

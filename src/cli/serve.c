@@ -243,6 +243,7 @@ static int open_sandboxes(struct serve *s, struct err *err)
                                        .limits = s->config.limits,
                                        .checkpoints = s->config.checkpoints,
                                        .images = s->config.images,
+                                       .oci = s->config.oci_driver ? &s->config.oci : NULL,
                                        .unsafe = s->unsafe,
                                        .egress = &s->egress,
                                        .on_egress = egress_log_add,

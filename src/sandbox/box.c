@@ -377,6 +377,8 @@ static void on_child_exit(struct loop_child *c, int status)
         b->child_ended = true; /* told when the worker is done */
         b->child_status = status;
     }
+    if (sm_state(&b->sm) == BOX_UP && has_left(b, status))
+        box_kick(b); /* it has said by now which process is the hand */
     if (sm_state(&b->sm) != BOX_STARTING || b->working)
         return; /* the connection's end says the same */
     b->left = has_left(b, status);
@@ -790,9 +792,9 @@ static void tick(struct box *b)
             checkpoint_begin(b);
         if (b->destroying && (b->wipe_wanted || !checkpoint_busy(b)))
             end_soon(b, "cancelled");
-        else if (!b->recorded && !b->working && !b->adopted) {
+        else if (!b->recorded && !b->working && !b->adopted &&
+                 (b->record.pid = box_child_pid(b)) > 0) {
             b->recorded = true;
-            b->record.pid = box_child_pid(b);
             b->record.start_time = process_start_time(b->record.pid);
             job(b, record_work, record_done);
         }

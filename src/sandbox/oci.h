@@ -10,6 +10,7 @@
 
 #include "sandbox/cgroup.h"
 #include "sandbox/recipe.h"
+#include "sandbox/sandbox.h"
 
 #include <limits.h>
 
@@ -18,14 +19,6 @@ enum {
     OCI_FIRST_ID = 1 << 30, /* sandboxes' users on the host begin here */
     OCI_IDS = 2048,         /* of each: 0 to 2046 and 65534 inside; as in hand/hand.h */
     OCI_SLOTS = 1 << 19,
-};
-
-/* The operator's configuration; strings must outlive the module. */
-struct oci_config {
-    const char *runtime; /* program; NULL: runc */
-    const char *const *runtime_args;
-    size_t nruntime_args;
-    bool no_capabilities; /* root inside keeps none: nothing can be installed that has an owner */
 };
 
 struct oci {

@@ -13,7 +13,6 @@
 #include "io/loop.h"
 
 struct sandboxes;
-struct oci_config;
 
 struct sandbox_limits {
     int64_t pids, memory_mb, cpus, file_mb, disk_mb; /* 0: the defaults of base/limits.h */
@@ -34,6 +33,14 @@ struct sandbox_egress {
     struct str tool_use_id; /* the call that ran when it began; absent: none */
 };
 
+/* The OCI driver, as the operator configures it; strings must outlive the module. */
+struct oci_config {
+    const char *runtime; /* program; NULL: runc */
+    const char *const *runtime_args;
+    size_t nruntime_args;
+    bool no_capabilities; /* root inside keeps none: nothing can be installed that has an owner */
+};
+
 struct sandbox_config {
     const char *dir; /* DATA/sandboxes: one directory a session */
     const char
@@ -49,11 +56,11 @@ struct sandbox_config {
     const char *hand;   /* path of the hand executable; NULL: beside this executable */
     struct sandbox_limits limits;
     struct sandbox_checkpoints checkpoints; /* with `data` and a store only */
-    int64_t grace_ms;   /* a hand without a server ends itself after this; 0: default */
-    const char *images; /* unpacked roots must be below it; NULL: there are none */
+    int64_t grace_ms;             /* a hand without a server ends itself after this; 0: default */
+    const char *images;           /* unpacked roots must be below it; NULL: there are none */
     const struct oci_config *oci; /* the driver is OCI (oci.h); NULL: bubblewrap */
-    bool unsafe;        /* no sandbox at all: for development, and only when somebody says so */
-    bool no_cgroups;    /* as if none could be made: for tests of what is done without */
+    bool unsafe;     /* no sandbox at all: for development, and only when somebody says so */
+    bool no_cgroups; /* as if none could be made: for tests of what is done without */
     /* The operator's settings of the egress proxy; must outlive the module. NULL: sandboxes have no
      * way out, whatever their environment says. */
     const struct egress_settings *egress;
@@ -88,8 +95,8 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
 void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg);
 struct sandbox_port sandboxes_port(struct sandboxes *s);
 struct sandboxes_stats {
-    int64_t up;                                           /* connected now */
-    int64_t starts, start_failures;                       /* since opening */
+    int64_t up;                                                 /* connected now */
+    int64_t starts, start_failures;                             /* since opening */
     int64_t checkpoints, checkpoint_failures, checkpoint_bytes; /* likewise; bytes: stored */
     int64_t restores, restore_failures;
     int64_t egress[EGRESS_REASON_COUNT], egress_troubles; /* likewise: decisions, and restarts */

@@ -114,7 +114,7 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
          "/config/variables/LD_PRELOAD"},
         {CONFIG("{\"type\":\"cloud\",\"limits\":{\"pids\":0}}"), "/config/limits/pids"},
         {CONFIG("{\"type\":\"cloud\",\"limits\":{\"moon\":1}}"), "/config/limits/moon"},
-        {CONFIG("{\"type\":\"cloud\",\"image\":{\"type\":\"oci_layout\",\"path\":\"/x\"}}"),
+        {CONFIG("{\"type\":\"cloud\",\"image\":{\"type\":\"docker\",\"path\":\"/x\"}}"),
          "/config/image/type"},
         {CONFIG("{\"type\":\"cloud\",\"image\":{\"type\":\"rootfs\",\"path\":\"x\"}}"),
          "/config/image/path"},
