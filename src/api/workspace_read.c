@@ -42,7 +42,8 @@ static int find_event(struct store_tx *tx, struct get_call *s, const char *name,
                       "%s: No event '" STR_FMT "' in this session's log; events that are still "
                       "queued are not part of it",
                       name, STR_ARG(str_utf8_take(id, 64)));
-    s->due |= rc == 0 && s->row.checkpoint_due && s->row.checkpoint_due <= *seq;
+    s->due |= rc == 0 && s->row.checkpoint_due && s->row.checkpoint_due <= *seq &&
+              clock_mono_us() < s->wait_until_us; /* then an earlier one, which is named */
     return rc;
 }
 
@@ -137,9 +138,6 @@ static int get_step(struct store_tx *tx, struct call *c, struct err *err)
             rc = find_checkpoint(tx, c, "from", seq, &kept, err);
         s->moment.from = rc || s->due ? STR_NONE : kept.manifest;
     }
-    if (s->due && clock_mono_us() >= s->wait_until_us)
-        return err_set(err, ERR_UNAVAILABLE,
-                       "the files are being kept at this moment; ask again in a few seconds");
     if (rc == 0 && !s->due)
         write_note(c);
     return rc;

@@ -2,7 +2,7 @@
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, existsSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -141,6 +141,14 @@ describe('the files of a session', () => {
         assert.equal((await get(s, `workspace.patch?from=${NOBODY}&at=${one}`)).json.error.details.pointer, 'from');
         refused(await get(s, `workspace?path=nope&at=${one}`), 404, 'not_found_error');
         refused(await get(s, `workspace?path=../../etc/passwd&at=${one}`), 400, 'invalid_request_error');
+    });
+
+    test('leave nothing behind that a killed server restored for a patch', async () => {
+        mkdirSync(path.join(sandboxes(), '.at-left01', 'at', 'workspace'), { recursive: true });
+        await world.server.restart();
+        const s = await session();
+        await step(s, 'true'); // what is looked at when a server starts was looked at
+        assert.equal(existsSync(path.join(sandboxes(), '.at-left01')), false);
     });
 
     test('have a list of checkpoints in pages', async () => {
