@@ -8,6 +8,7 @@
 #include "api/metadata.h"
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "json/decode.h"
 
 struct work_call {
@@ -111,7 +112,7 @@ static int not_yours(const struct work_row *row, struct err *err)
 static int64_t default_ttl_us(const struct call *c)
 {
     int64_t s = c->api->cfg.work_lease_s;
-    return (s ? s : WORK_TTL_S) * 1000000;
+    return (s ? s : LIMIT_WORK_LEASE_S) * 1000000;
 }
 
 /* Said again, after an answer that got lost, it is true again. Two workers may both hear yes when

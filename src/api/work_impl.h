@@ -11,7 +11,6 @@
 #include "store/work.h"
 
 enum {
-    WORK_TTL_S = 300, /* of a lease, unless configured or asked for */
     WORK_TTL_MIN_S = 2,
     WORK_TTL_MAX_S = 3600,
     WORK_SWEEP_MS = 1000,

@@ -123,6 +123,9 @@ enum {
     LIMIT_INBOX_TAKE = 128 * 1024 * 1024, /* ... that one model request takes in, and one event */
     LIMIT_STORE_QUEUE = 16384,
 
+    /* Self-hosted workers */
+    LIMIT_WORK_LEASE_S = 300, /* unless they ask for another (API) */
+
     /* Egress proxy */
     LIMIT_EGRESS_PACKET = 128 * 1024,    /* one control message: a policy of 1000 hosts fits */
     LIMIT_EGRESS_CONNECTIONS = 64,       /* per sandbox; more wait */

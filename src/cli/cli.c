@@ -17,6 +17,7 @@ const struct cli_command cli_commands[] = {
     {"rewind", "the same, and archive the old session", cmd_rewind},
     {"files", "look at the files of a session, now or as of an event", cmd_files},
     {"replay", "build a session's model requests again; ask another agent or model", cmd_replay},
+    {"environments", "make, list and remove the keys of self-hosted workers", cmd_environments},
     {"keys", "create, list and revoke API keys", cmd_keys},
     {"worker", "run the tools of a self-hosted environment's sessions on this host", cmd_worker},
     {"doctor", "check what works on this host and say what to do about the rest", cmd_doctor},

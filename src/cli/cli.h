@@ -33,6 +33,7 @@ int cmd_fork(int argc, char **argv);
 int cmd_rewind(int argc, char **argv);
 int cmd_files(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
+int cmd_environments(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

@@ -54,6 +54,8 @@ static void put_limits(struct buf *out, const struct config *c)
                k->off ? "false" : "true", or_default(k->max_files, LIMIT_CHECKPOINT_FILES),
                or_default(k->max_mb, LIMIT_CHECKPOINT_MB));
     put_driver(out, c);
+    buf_printf(out, "work: {lease_seconds: %" PRId64 "}\n",
+               or_default(c->work_lease_s, LIMIT_WORK_LEASE_S));
     buf_printf(out,
                "model_requests: {connect_ms: %" PRId64 ", first_byte_ms: %" PRId64
                ", silence_ms: %" PRId64 "}\n",

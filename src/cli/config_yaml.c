@@ -65,6 +65,8 @@ static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct
 
 static int read_checkpoints(struct config_file *f, struct fy_node *key, struct fy_node *value,
                             struct err *err);
+static int read_lease_seconds(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                              struct err *err);
 
 static const struct config_key log_keys[] = {
     OWN("level", read_level), OWN("format", read_format), {0}};
@@ -107,6 +109,7 @@ static const struct config_key repository_keys[] = {
     {.name = "allow_http", .kind = KEY_FLAG, .offset = offsetof(struct config, repository_http)},
     OWN("allow_addresses", read_repository_addresses),
     {0}};
+static const struct config_key work_keys[] = {OWN("lease_seconds", read_lease_seconds), {0}};
 static const struct config_key judge_keys[] = {TEXT("model", judge_model), {0}};
 static const struct config_key top_keys[] = {
     OWN("listen", read_listen),
@@ -118,6 +121,7 @@ static const struct config_key top_keys[] = {
     MAP("sandbox", sandbox_keys),
     MAP("egress", config_egress_keys),
     MAP("web", web_keys),
+    MAP("work", work_keys),
     MAP("repositories", repository_keys),
     MAP("model_requests", request_keys),
     OWN("providers", config_read_providers, .sub = config_provider_keys, .entries = "*"),
@@ -347,6 +351,12 @@ static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct
                               struct err *err)
 {
     return read_bounded(f, key, value, 600, &f->config->fetch_timeout_seconds, err);
+}
+
+static int read_lease_seconds(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                              struct err *err)
+{
+    return read_bounded(f, key, value, 3600, &f->config->work_lease_s, err);
 }
 
 static int read_search_url(struct config_file *f, struct fy_node *key, struct fy_node *value,

@@ -316,6 +316,7 @@ static int open_api(struct serve *s, struct err *err)
         .listen_fd = s->listen_fd >= 0 ? &listen_fd : NULL,
         .tmp_dir = tmp,
         .data_dir = s->config.data,
+        .work_lease_s = s->config.work_lease_s,
         .repositories_http = s->config.repository_http,
         .http = s->http,
         .forward_path = arena_printf(&s->config.arena, "%s.http", s->lock.owner.path).ptr,
