@@ -77,7 +77,7 @@ const struct route route_table[] = {
     ROUTE(GET,    "/v1/skills/{}",                    NONE,    NONE,   skills_get),
     ROUTE(DELETE, "/v1/skills/{}",                    NONE,    MAYBE,  skills_delete),
     ROUTE(POST,   "/v1/skills/{}/versions",           NONE,    STREAM, skill_versions_create),
-    ROUTE(GET,    "/v1/skills/{}/versions",           NONE,    NONE,   skill_versions_list),
+    SHARE(GET,    "/v1/skills/{}/versions",           NONE,    NONE,   skill_versions_list),
     SHARE(GET,    "/v1/skills/{}/versions/{}",        NONE,    NONE,   skill_versions_get),
     ROUTE(DELETE, "/v1/skills/{}/versions/{}",        NONE,    MAYBE,  skill_versions_delete),
     SHARE(GET,    "/v1/skills/{}/versions/{}/content", NONE,   NONE,   skill_versions_content),

@@ -97,8 +97,12 @@ static int no_skill(struct call *c, struct err *err)
 
 int skill_find(struct store_tx *tx, struct call *c, struct skill_row *row, struct err *err)
 {
-    int rc = ERR_NOT_FOUND;
-    if (id_valid(c->id[0], SKILL_PREFIX))
+    bool seen = false;
+    int rc = auth_sees_skill(tx, &c->who, c->id[0], &seen, err);
+    if (rc)
+        return rc;
+    rc = ERR_NOT_FOUND;
+    if (seen && id_valid(c->id[0], SKILL_PREFIX))
         rc = tx_skill_get(tx, call_workspace(c), c->id[0], &c->arena, row, err);
     return rc == ERR_NOT_FOUND ? no_skill(c, err) : rc;
 }
