@@ -10,8 +10,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static void write_tier(struct jw *w, const struct sandbox_tier *t)
+static void write_tier(struct jw *w, const struct sandboxes *s)
 {
+    const struct sandbox_tier *t = sandboxes_tier(s);
     jw_key(w, "sandbox");
     jw_obj(w);
     jw_kbool(w, "ok", t && t->ok);
@@ -23,6 +24,7 @@ static void write_tier(struct jw *w, const struct sandbox_tier *t)
         jw_kbool(w, "landlock", t->landlock);
         jw_ki64(w, "landlock_abi", t->landlock_abi);
         jw_kz(w, "reason", t->reason[0] ? t->reason : NULL);
+        jw_ki64(w, "warm", sandboxes_stats(s).spares);
     }
     jw_obj_end(w);
 }
@@ -35,7 +37,7 @@ void health_get(struct call *c)
     jw_kz(&w, "status", c->api->closing ? "closing" : "ok");
     jw_kz(&w, "version", OSTLER_VERSION);
     jw_ktime(&w, "started_at", c->api->started_us);
-    write_tier(&w, sandboxes_tier(c->api->cfg.sandboxes));
+    write_tier(&w, c->api->cfg.sandboxes);
     jw_obj_end(&w);
     call_reply(c, &b);
 }
@@ -187,6 +189,9 @@ static void put_sandboxes(struct buf *b, const struct api *api)
            "Times that the files of a session were brought back.", s.restores);
     metric(b, "ostler_restore_failures_total", "counter",
            "Times that a checkpoint could not be restored.", s.restore_failures);
+    metric(b, "ostler_sandbox_spares", "gauge", "Sandboxes that wait for a session.", s.spares);
+    metric(b, "ostler_sandbox_adoptions_total", "counter",
+           "Sandboxes that waited and became a session's.", s.adoptions);
     help(b, "ostler_egress_connections_total", "counter",
          "Connections of sandboxes that the egress proxy let through or refused, by reason.");
     for (size_t i = 0; i < EGRESS_REASON_COUNT; i++)

@@ -111,6 +111,7 @@ enum {
     LIMIT_CHECKPOINT_MB = 10240,  /* of files: what is stored is less */
     LIMIT_REPOSITORY_MB = 4096,   /* one file of what a clone fetches */
     LIMIT_REPOSITORY_DAYS = 30,   /* a mirror that nobody fetches into goes */
+    LIMIT_SANDBOX_WARM = 256,     /* kept ready for sessions to come; default: none */
     LIMIT_MIRRORS_MB = 2048,      /* default: all mirrors; then the least recently used go */
     LIMIT_TOOL_NOTE = 128 * 1024, /* what is said before a result */
     LIMIT_OUTPUTS = 1000,         /* files of one session's outputs that are listed */

@@ -50,6 +50,7 @@ struct config {
     int64_t work_lease_s; /* of self-hosted workers; 0: the default */
     int64_t mirrors_mb; /* of cached clones; 0: the default */
     struct sandbox_checkpoints checkpoints;
+    int64_t warm;       /* sandboxes kept ready for sessions to come */
     const char *images; /* unpacked roots of environments are below it; or NULL */
     bool oci_driver;    /* sandboxes are containers of an OCI runtime */
     struct oci_config oci;

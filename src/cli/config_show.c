@@ -41,10 +41,11 @@ static void put_limits(struct buf *out, const struct config *c)
     buf_printf(
         out,
         "sandbox: {pids: %" PRId64 ", memory_mb: %" PRId64 ", cpus: %" PRId64 ", file_mb: %" PRId64
-        ", disk_mb: %" PRId64 ", mirrors_mb: %" PRId64,
+        ", disk_mb: %" PRId64 ", mirrors_mb: %" PRId64 ", warm: %" PRId64,
         or_default(l->pids, LIMIT_SANDBOX_PIDS), or_default(l->memory_mb, LIMIT_SANDBOX_MEMORY_MB),
         or_default(l->cpus, LIMIT_SANDBOX_CPUS), or_default(l->file_mb, LIMIT_SANDBOX_FILE_MB),
-        or_default(l->disk_mb, LIMIT_SANDBOX_DISK_MB), or_default(c->mirrors_mb, LIMIT_MIRRORS_MB));
+        or_default(l->disk_mb, LIMIT_SANDBOX_DISK_MB), or_default(c->mirrors_mb, LIMIT_MIRRORS_MB),
+        c->warm);
     if (c->images) {
         buf_z(out, ", images: ");
         json_quote(out, str_z(c->images));

@@ -4,6 +4,7 @@
 #include "cli/config_yaml.h"
 
 #include "base/fd.h"
+#include "base/limits.h"
 #include "cli/cli.h"
 #include "egress/authority.h"
 #include "http/link.h"
@@ -62,6 +63,8 @@ static int read_fetch_mb(struct config_file *f, struct fy_node *key, struct fy_n
                          struct err *err);
 static int read_fetch_seconds(struct config_file *f, struct fy_node *key, struct fy_node *value,
                               struct err *err);
+static int read_warm(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                     struct err *err);
 
 static int read_checkpoints(struct config_file *f, struct fy_node *key, struct fy_node *value,
                             struct err *err);
@@ -90,6 +93,7 @@ static const struct config_key sandbox_keys[] = {NUMBER("pids", limits.pids),
                                                  NUMBER("file_mb", limits.file_mb),
                                                  NUMBER("disk_mb", limits.disk_mb),
                                                  NUMBER("mirrors_mb", mirrors_mb),
+                                                 OWN("warm", read_warm),
                                                  TEXT("images", images),
                                                  MAP("checkpoints", checkpoint_keys),
                                                  OWN("driver", read_driver),
@@ -318,17 +322,30 @@ static int read_runtime_args(struct config_file *f, struct fy_node *key, struct 
     return 0;
 }
 
-/* ---- the web tools ---- */
+/* ---- bounded numbers, the web tools ---- */
+
+static int read_between(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                        int64_t min, int64_t max, int64_t *out, struct err *err)
+{
+    const char *text = config_scalar(f, value);
+    char what[64];
+    snprintf(what, sizeof what, "must be a whole number from %lld to %lld", (long long)min,
+             (long long)max);
+    if (!text || !str_i64(str_z(text), out) || *out < min || *out > max)
+        return config_fail(f, key, what, "", err);
+    return 0;
+}
 
 static int read_bounded(struct config_file *f, struct fy_node *key, struct fy_node *value,
                         int64_t max, int64_t *out, struct err *err)
 {
-    const char *text = config_scalar(f, value);
-    char what[64];
-    snprintf(what, sizeof what, "must be a whole number from 1 to %lld", (long long)max);
-    if (!text || !str_i64(str_z(text), out) || *out < 1 || *out > max)
-        return config_fail(f, key, what, "", err);
-    return 0;
+    return read_between(f, key, value, 1, max, out, err);
+}
+
+static int read_warm(struct config_file *f, struct fy_node *key, struct fy_node *value,
+                     struct err *err)
+{
+    return read_between(f, key, value, 0, LIMIT_SANDBOX_WARM, &f->config->warm, err);
 }
 
 static int read_checkpoints(struct config_file *f, struct fy_node *key, struct fy_node *value,

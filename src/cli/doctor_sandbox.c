@@ -145,6 +145,7 @@ static void add_limits(struct doctor *d, const struct sandbox_tier *t)
     doctor_fact_i64(c, "cpus", cpus);
     doctor_fact_i64(c, "file_mb", or_default(l->file_mb, LIMIT_SANDBOX_FILE_MB));
     doctor_fact_i64(c, "disk_mb", or_default(l->disk_mb, LIMIT_SANDBOX_DISK_MB));
+    doctor_fact_i64(c, "warm", d->config.warm);
     if (!cgroup)
         doctor_remedy(c, "%s",
                       t->reason[0] ? t->reason

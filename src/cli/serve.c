@@ -240,6 +240,7 @@ static int open_sandboxes(struct serve *s, struct err *err)
                                        .allow_addresses = s->config.repository_allow,
                                        .nallow_addresses = s->config.nrepository_allow,
                                        .mirrors_mb = s->config.mirrors_mb,
+                                       .warm = s->config.warm,
                                        .limits = s->config.limits,
                                        .checkpoints = s->config.checkpoints,
                                        .images = s->config.images,

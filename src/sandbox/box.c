@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "sandbox/provision.h"
 #include "sandbox/restore.h"
+#include "sandbox/spare.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -65,14 +66,11 @@ static void layer_moved(struct build_waiter *w)
     box_kick(CONTAINER_OF(w, struct box, layer_wait));
 }
 
-struct box *box_get(struct sandboxes *s, struct str session_id)
+static struct box *box_new(struct sandboxes *s, struct str id)
 {
-    struct box *b = box_find(s, session_id);
-    if (b)
-        return b;
-    b = mem_zalloc(sizeof *b);
+    struct box *b = mem_zalloc(sizeof *b);
     b->s = s;
-    b->id = id_from(session_id);
+    b->id = id_from(id);
     struct session_paths p;
     session_paths(&s->host, b->id.z, &p);
     memcpy(b->unit, p.unit, sizeof b->unit);
@@ -86,7 +84,16 @@ struct box *box_get(struct sandboxes *s, struct str session_id)
     loop_timer_init(s->loop, &b->timer);
     loop_timer_init(s->loop, &b->ticker);
     list_push(&s->boxes, &b->node);
-    map_put(&s->by_session, id_str(&b->id), b);
+    return b;
+}
+
+struct box *box_get(struct sandboxes *s, struct str session_id)
+{
+    struct box *b = box_find(s, session_id);
+    if (!b) {
+        b = box_new(s, session_id);
+        map_put(&s->by_session, id_str(&b->id), b);
+    }
     return b;
 }
 
@@ -140,7 +147,9 @@ static void box_release(struct box *b)
     drop_child_files(b);
     net_orphan(b);
     sandboxes_job_began(b->s);
-    b->open = 2 + b->child_open;
+    if (b->spare)
+        spares_released(b);
+    b->open = 2U + b->child_open + b->kicked;
     loop_timer_close(&b->timer, timer_closed);
     loop_timer_close(&b->ticker, ticker_closed);
     if (b->child_open && !b->child_closing)
@@ -265,7 +274,7 @@ static void job_done(struct loop_work *w)
     sandboxes_job_ended(s);
 }
 
-static void job(struct box *b, void (*work)(struct loop_work *), void (*then)(struct box *))
+void box_job(struct box *b, void (*work)(struct loop_work *), void (*then)(struct box *))
 {
     b->working = true;
     b->then = then;
@@ -302,14 +311,16 @@ static void find_work(struct loop_work *w)
         disk_measure(&p, &b->disk_used, &b->disk_free);
     /* Of another boot nothing can be left; of another directory, copied here, nothing is ours. */
     if (b->found && (!str_eqz(str_z(b->record.boot_id), b->s->host.boot_id) ||
-                     !str_eqz(str_z(b->record.unit), p.unit)))
-        b->record.pid = b->record.socket[0] = 0;
+                     !unit_is_ours(&p, b->record.unit)))
+        b->record.pid = b->record.socket[0] = b->record.unit[0] = 0;
 }
 
 static void find_done(struct box *b)
 {
     struct err err;
     b->looked = true;
+    if (b->found && b->record.unit[0]) /* that of a spare, perhaps */
+        memcpy(b->unit, b->record.unit, sizeof b->unit);
     if (b->found && b->record.socket[0]) {
         sm_move(&b->sm, BOX_DIALING);
         b->adopted = true;
@@ -341,6 +352,7 @@ static void provision_done(void *arg, struct str note)
 static void provision_begin(struct box *b, bool fresh)
 {
     b->provisioned = true; /* a call may bring another one meanwhile */
+    b->provision_anew = false;
     b->provisioning = provision_start(b->s, b->id.z, str_z(b->provision), fresh, provision_done, b);
 }
 
@@ -429,7 +441,7 @@ static void prepare(struct box *b)
     sm_move(&b->sm, BOX_PREPARING);
     drop_child_files(b);
     start_begin(b, &b->start, on_child_exit);
-    job(b, prepare_work, prepare_done);
+    box_job(b, prepare_work, prepare_done);
 }
 
 /* UP: the pid, for whoever has to end this hand one day. */
@@ -458,14 +470,15 @@ static void clean_work(struct loop_work *w)
     process_kill(b->record.pid, b->record.start_time);
     if (!b->record.pid && b->record.socket[0])
         hand_shutdown(b->record.socket);
-    cgroup_read(&h->cg, p.unit, &b->last);
+    cgroup_read(&h->cg, b->unit, &b->last);
     if (access(p.bundle, F_OK) == 0)
-        oci_delete(&h->oci, p.unit, p.bundle);
-    cgroup_remove(&h->cg, p.unit);
+        oci_delete(&h->oci, b->unit, p.bundle);
+    cgroup_remove(&h->cg, b->unit);
     if (b->record.socket[0])
         unlink(b->record.socket);
-    if (b->wipe)
+    if (b->wipe) {
         tree_remove(p.dir, &b->job_err);
+    }
 }
 
 static void clean_done(struct box *b)
@@ -488,6 +501,8 @@ static void clean_done(struct box *b)
     b->provisioned = b->files.tried = false;
     sm_move(&b->sm, BOX_ABSENT);
     if (b->start_failed[0]) {
+        if (b->spare)
+            spares_changed(b);
         char why[sizeof b->start_failed];
         memcpy(why, b->start_failed, sizeof why);
         b->start_failed[0] = '\0';
@@ -510,12 +525,14 @@ static void end_soon(struct box *b, const char *reason)
     loop_timer_stop(&b->ticker);
     b->busy = false;
     b->end_reason = reason;
+    b->wipe = b->wipe || b->spare;
+    b->spent = b->spare;
     b->record.pid = b->record.pid ? b->record.pid : box_child_pid(b);
     if (b->child_open)
         (void)loop_child_kill(&b->child, SIGKILL);
     sm_move(&b->sm, BOX_CLEANING);
     if (!b->working)
-        job(b, clean_work, clean_done);
+        box_job(b, clean_work, clean_done);
 }
 
 void box_lost(struct box *b, const char *reason)
@@ -616,6 +633,10 @@ void box_close(struct box *b)
     struct list *n;
     while ((n = list_pop(&b->calls)))
         mem_free(LIST_ENTRY(n, struct box_call, node));
+    if (b->spare && !b->taken && !b->working && sm_state(&b->sm) != BOX_ABSENT) {
+        end_soon(b, NULL); /* nobody would look for it */
+        return;
+    }
     if (b->provisioning)
         provision_cancel(b->provisioning);
     else if (!b->working && !b->files.restoring) {
@@ -722,10 +743,25 @@ static bool waits_for_files(struct box *b)
     return checkpoint_busy(b);
 }
 
+static void tick_spare(struct box *b)
+{
+    if (b->spent || b->s->closing) {
+        spares_changed(b);
+        box_release(b);
+    } else if (child_is_free(b)) {
+        prepare(b);
+    }
+}
+
 static void tick_absent(struct box *b)
 {
     if (b->working)
         return;
+    if (b->spare) {
+        if (b->s->probed)
+            tick_spare(b);
+        return;
+    }
     if (b->provisioning) {
         if (b->destroying)
             provision_cancel(b->provisioning);
@@ -736,12 +772,12 @@ static void tick_absent(struct box *b)
     if (b->destroying) {
         if (!b->looked) {
             sm_move(&b->sm, BOX_FINDING);
-            job(b, find_work, find_done);
+            box_job(b, find_work, find_done);
         } else if (b->wipe_wanted) {
             b->wipe_wanted = false;
             b->wipe = true;
             sm_move(&b->sm, BOX_CLEANING);
-            job(b, clean_work, clean_done);
+            box_job(b, clean_work, clean_done);
         } else {
             cancel_all(b);
             box_release(b);
@@ -751,7 +787,7 @@ static void tick_absent(struct box *b)
     if (!b->looked) {
         if (!list_empty(&b->calls)) {
             sm_move(&b->sm, BOX_FINDING);
-            job(b, find_work, find_done);
+            box_job(b, find_work, find_done);
         } else if (b->parked) {
             box_release(b);
         }
@@ -772,6 +808,8 @@ static void tick_absent(struct box *b)
         restore(b);
         return;
     }
+    if (spares_adopt(b))
+        return;
     if (wants_provision(b)) {
         sm_move(&b->sm, BOX_PROVISIONING);
         provision_begin(b, true);
@@ -796,7 +834,7 @@ static void tick(struct box *b)
                  (b->record.pid = box_child_pid(b)) > 0) {
             b->recorded = true;
             b->record.start_time = process_start_time(b->record.pid);
-            job(b, record_work, record_done);
+            box_job(b, record_work, record_done);
         }
         if (sm_state(&b->sm) != BOX_UP)
             break;
@@ -805,7 +843,7 @@ static void tick(struct box *b)
             break;
         }
         if (wants_provision(b) && !b->provisioning && !checkpoint_busy(b))
-            provision_begin(b, false);
+            provision_begin(b, b->provision_anew);
         if (!b->provisioning && !checkpoint_busy(b))
             box_send_waiting(b);
         break;
@@ -815,7 +853,7 @@ static void tick(struct box *b)
         break;
     case BOX_CLEANING: /* the job that was running when the end came has ended */
         if (!b->working)
-            job(b, clean_work, clean_done);
+            box_job(b, clean_work, clean_done);
         break;
     default: break;
     }
@@ -824,10 +862,60 @@ static void tick(struct box *b)
 void box_up(struct box *b)
 {
     loop_timer_stop(&b->timer);
+    bool started = sm_state(&b->sm) == BOX_STARTING;
     b->recorded = false;
-    b->s->stats.starts += sm_state(&b->sm) == BOX_STARTING;
+    b->s->stats.starts += started && !b->spare;
     sm_move(&b->sm, BOX_UP);
     b->files.used = true;
+    if (b->spare)
+        spares_changed(b);
+    else
+        net_up(b);
+    if (started && !b->spare)
+        spares_used(b);
+    tick(b);
+}
+
+void box_spare(struct sandboxes *s, const struct id *name, const char *key, const char *environment,
+               const struct layer *layer)
+{
+    struct box *b = box_new(s, id_str(name));
+    b->spare = b->looked = true;
+    (void)str_copyz(b->key, sizeof b->key, str_z(key));
+    b->environment = mem_dupz(environment, strlen(environment));
+    b->layer = *layer;
+    box_kick(b);
+}
+
+void box_spend(struct box *spare)
+{
+    spare->spent = true;
+    end_soon(spare, NULL);
+}
+
+void box_take_over(struct box *b, struct box *from)
+{
+    struct sandboxes *s = b->s;
+    struct list *n;
+    b->spare = false;
+    b->id = from->id;
+    b->provision_anew = b->files.used = true;
+    b->provision = TAKE_PTR(from->provision);
+    mem_free(b->environment);
+    b->environment = TAKE_PTR(from->environment);
+    b->destroying = from->destroying;
+    b->wipe_wanted = from->wipe_wanted;
+    while ((n = list_pop(&from->calls)))
+        list_push(&b->calls, n);
+    while ((n = list_pop(&from->files.wanted)))
+        list_push(&b->files.wanted, n);
+    b->files.noted = from->files.noted;
+    b->files.told = from->files.told;
+    map_remove(&s->by_session, id_str(&from->id));
+    map_put(&s->by_session, id_str(&b->id), b);
+    box_release(from);
+    s->stats.adoptions++;
+    b->last_used_ms = loop_now_ms(s->loop);
     net_up(b);
     tick(b);
 }
@@ -837,7 +925,10 @@ static void kicked(struct loop_post *post)
     struct box *b = CONTAINER_OF(post, struct box, post);
     struct sandboxes *s = b->s;
     b->kicked = false;
-    tick(b);
+    if (b->released)
+        part_closed(b);
+    else
+        tick(b);
     sandboxes_job_ended(s);
 }
 

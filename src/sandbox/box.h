@@ -43,6 +43,7 @@ struct box_call {
  * the worker writes to `tell`. */
 struct start {
     struct sandbox_record record;
+    struct id blank; /* the directory that it gets, from spare.h; empty: one is made */
     int listen, args, told, tell;
     struct err spawn_err;
     struct sandbox_limits limits;
@@ -94,6 +95,13 @@ struct box {
     const char *end_reason;
     bool destroying, wipe_wanted, wipe;
     bool parked; /* ended for lack of use: the box may go too */
+    /* spare.h */
+    bool spare, taken, spent; /* a warm one; given to a session just now; it has to go */
+    bool provision_anew;      /* nothing was provisioned when it was started */
+    bool adopt_tried;         /* in vain */
+    char key[33];             /* of a warm one: what it was made like */
+    struct box *adopting;     /* the warm one that this session gets */
+    struct id adopt_name;     /* and its directory */
     struct box_net net;
     /* watching */
     bool busy;
@@ -112,6 +120,14 @@ void box_finish(struct box *b, struct box_call *c, struct str content, bool is_e
 void box_finish_lost(struct box *b, struct box_call *c, const char *reason);
 /* Its last call has ended: what that left running has as long as a call. */
 void box_unused(struct box *b);
+/* A job of the box; its state does not change while it runs. */
+void box_job(struct box *b, void (*work)(struct loop_work *), void (*then)(struct box *));
+/* ---- for spare.h: a sandbox without a session ---- */
+void box_spare(struct sandboxes *s, const struct id *name, const char *key, const char *environment,
+               const struct layer *layer);
+void box_spend(struct box *spare); /* ends it; nothing stays */
+/* The spare is the session's from now on, with its calls; `from` goes. */
+void box_take_over(struct box *spare, struct box *from);
 /* The hand said hello. */
 void box_up(struct box *b);
 /* The hand is gone or must go; reason NULL: what the counters say. */

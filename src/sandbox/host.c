@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "json/decode.h"
 #include "json/writer.h"
+#include "sandbox/spare.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -20,7 +21,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { RECORD_MAX = 65536, RECORD_SIZE = 2048, HAND_SHUTDOWN_MS = 2000 };
+enum {
+    UNIT_HASH = 9 /* "-" and eight digits */,
+    RECORD_MAX = 65536,
+    RECORD_SIZE = 2048,
+    HAND_SHUTDOWN_MS = 2000
+};
 
 /* ---- a session's directories ---- */
 
@@ -53,6 +59,20 @@ void session_paths(const struct host *h, const char *session_id, struct session_
     out->oci = h->oci.on && !h->unsafe;
     if (out->oci)
         out->uid = (uid_t)(OCI_FIRST_ID + hash_of(session_id) % OCI_SLOTS * OCI_IDS);
+    /* What was made before there was a session has the user that it was made for. */
+    struct stat st;
+    if (h->root && !out->oci && lstat(out->workspace, &st) == 0 && S_ISDIR(st.st_mode) &&
+        st.st_uid >= UID_BASE && st.st_uid - UID_BASE < UID_COUNT)
+        out->uid = st.st_uid;
+}
+
+bool unit_is_ours(const struct session_paths *p, const char *unit)
+{
+    size_t len = strlen(unit), all = strlen(p->unit);
+    if (strcmp(unit, p->unit) == 0)
+        return true;
+    return str_starts(str_z(unit), STR(SPARE_PREFIX)) && len > UNIT_HASH && all > UNIT_HASH &&
+           strcmp(unit + len - UNIT_HASH, p->unit + all - UNIT_HASH) == 0;
 }
 
 static int own_dir(const char *path, uid_t uid, mode_t mode, struct err *err)

@@ -72,6 +72,7 @@ struct sandboxes {
     void *notice_arg;
     struct probe *probe; /* while it runs */
     struct builds *builds;
+    struct spares *spares;
     unsigned pending; /* jobs and children that will still call back */
     void (*closed)(void *arg);
     void *closed_arg;
@@ -100,6 +101,8 @@ struct session_paths {
     bool oci;
 };
 void session_paths(const struct host *h, const char *session_id, struct session_paths *out);
+/* Of this session, or of what was made before there was one, in this data directory. */
+bool unit_is_ours(const struct session_paths *p, const char *unit);
 /* Makes what is missing, with the right owner. Worker. */
 int session_prepare(const struct session_paths *p, struct err *err) MUST_USE;
 
@@ -159,6 +162,10 @@ struct start_how {
  * other. Worker. */
 int start_recipe(const struct host *h, const struct start_how *how, struct recipe *out,
                  struct err *err) MUST_USE;
+/* A socket that listens at `path`, and the limits of a sandbox's cgroup. Worker. */
+int start_listen(const char *path, int fd, struct err *err) MUST_USE;
+int start_limit(const struct host *h, const char *unit, const struct sandbox_limits *limits,
+                struct err *err) MUST_USE;
 
 /* ---- remedy.c ---- */
 

@@ -5,6 +5,7 @@
 #include "json/json.h"
 #include "sandbox/build.h"
 #include "sandbox/seccomp.h"
+#include "sandbox/spare.h"
 #include "sandbox/tree.h"
 
 #include <errno.h>
@@ -255,6 +256,7 @@ static void finished(struct probe *p)
     s->probed = true;
     boxes_probed(s);
     builds_probed(s->builds);
+    spares_probed(s->spares);
     struct list *node;
     while ((node = list_pop(&s->on_probed))) {
         struct probed_cb *cb = LIST_ENTRY(node, struct probed_cb, node);

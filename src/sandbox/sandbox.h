@@ -59,6 +59,7 @@ struct sandbox_config {
     int64_t grace_ms;             /* a hand without a server ends itself after this; 0: default */
     const char *images;           /* unpacked roots must be below it; NULL: there are none */
     const struct oci_config *oci; /* the driver is OCI (oci.h); NULL: bubblewrap */
+    int64_t warm;                 /* sandboxes kept ready for sessions to come */
     bool unsafe;     /* no sandbox at all: for development, and only when somebody says so */
     bool no_cgroups; /* as if none could be made: for tests of what is done without */
     /* The operator's settings of the egress proxy; must outlive the module. NULL: sandboxes have no
@@ -96,9 +97,10 @@ void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg);
 struct sandbox_port sandboxes_port(struct sandboxes *s);
 struct sandboxes_stats {
     int64_t up;                                                 /* connected now */
-    int64_t starts, start_failures;                             /* since opening */
+    int64_t starts, start_failures;                             /* since opening, for sessions */
     int64_t checkpoints, checkpoint_failures, checkpoint_bytes; /* likewise; bytes: stored */
     int64_t restores, restore_failures;
+    int64_t spares, adoptions; /* warm ones that are ready; such as became a session's */
     int64_t egress[EGRESS_REASON_COUNT], egress_troubles; /* likewise: decisions, and restarts */
 };
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s);

@@ -8,6 +8,7 @@
 #include "sandbox/build.h"
 #include "sandbox/harvest.h"
 #include "sandbox/restore.h"
+#include "sandbox/spare.h"
 #include "sandbox/tree.h"
 
 #include <dirent.h>
@@ -137,6 +138,7 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
         return rc;
     }
     s->builds = builds_new(s, cfg);
+    s->spares = spares_new(s, cfg->warm);
     *out = s;
     probe_start(s);
     harvest_sweep(s);
@@ -166,8 +168,11 @@ struct str sandboxes_base_id(const struct sandboxes *s)
 struct sandboxes_stats sandboxes_stats(const struct sandboxes *s)
 {
     struct sandboxes_stats stats = s->stats;
-    list_for_each (it, &s->boxes)
-        stats.up += sm_state(&LIST_ENTRY(it, struct box, node)->sm) == BOX_UP;
+    stats.spares = (int64_t)spares_ready(s->spares);
+    list_for_each (it, &s->boxes) {
+        const struct box *b = LIST_ENTRY(it, struct box, node);
+        stats.up += !b->spare && sm_state(&b->sm) == BOX_UP;
+    }
     return stats;
 }
 
@@ -195,6 +200,7 @@ void sandboxes_job_ended(struct sandboxes *s)
     void *arg = s->closed_arg;
     map_fini(&s->by_session);
     builds_free(s->builds);
+    spares_free(s->spares);
     fd_close(s->host.seccomp);
     host_fini(&s->host);
     mem_free(s);
@@ -228,6 +234,7 @@ void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg)
     probe_cancel(s);
     files_close(s);
     builds_close(s->builds);
+    spares_close(s->spares);
     list_for_each_safe (it, &s->boxes)
         box_close(LIST_ENTRY(it, struct box, node));
     /* Never inside this call, even when there is nothing to wait for. */

@@ -4,6 +4,8 @@
 #include "base/fd.h"
 #include "json/json.h"
 #include "sandbox/layers.h"
+#include "sandbox/spare.h"
+#include "sandbox/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static int listen_at(const char *path, int fd, struct err *err)
+int start_listen(const char *path, int fd, struct err *err)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (!str_copyz(a.sun_path, sizeof a.sun_path, str_z(path)))
@@ -147,7 +149,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
 static int open_all(struct box *b, struct start *st, struct err *err)
 {
     int pair[2];
-    if ((st->listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
+    if (st->listen < 0 && (st->listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0)
         return err_sys(err, errno, "socket");
     if ((b->info = memfd_create("info", MFD_CLOEXEC)) < 0 ||
         (b->errors = memfd_create("errors", MFD_CLOEXEC)) < 0 ||
@@ -166,6 +168,12 @@ void start_begin(struct box *b, struct start *st,
     const struct host *h = &b->s->host;
     struct err *err = &st->spawn_err;
     *st = (struct start){.listen = -1, .args = -1, .told = -1, .tell = -1, .filled = true};
+    if (!b->spare && files_are_gone(b) &&
+        spares_take_blank(b->s->spares, &st->blank, &st->listen)) {
+        struct session_paths p;
+        session_paths(h, st->blank.z, &p);
+        memcpy(b->unit, p.unit, sizeof b->unit);
+    }
     if (open_all(b, st, err) != 0)
         return;
     char fd[16];
@@ -181,10 +189,30 @@ void start_begin(struct box *b, struct start *st,
     fd_close(TAKE_FD(st->told)); /* writing to a launcher that is gone must fail */
 }
 
-static int limit_cgroup(const struct box *b, const struct start *st, struct err *err)
+int start_limit(const struct host *h, const char *unit, const struct sandbox_limits *limits,
+                struct err *err)
 {
-    struct cgroup_limits l = cgroup_limits(&st->limits);
-    return cgroup_limit(&b->s->host.cg, b->unit, &l, err);
+    struct cgroup_limits l = cgroup_limits(limits);
+    return cgroup_limit(&h->cg, unit, &l, err);
+}
+
+static bool same_limits(const struct sandbox_limits *a, const struct sandbox_limits *b)
+{
+    return a->memory_mb == b->memory_mb && a->pids == b->pids && a->cpus == b->cpus;
+}
+
+/* The blank becomes the session's directory. One that has become superfluous meanwhile goes; its
+ * control group and its socket are used. */
+static int take_blank(const struct host *h, const struct box *b, const struct start *st,
+                      struct err *err)
+{
+    struct session_paths from, to;
+    session_paths(h, st->blank.z, &from);
+    session_paths(h, b->id.z, &to);
+    int rc = spare_rename(&from, &to, err);
+    if (rc == ERR_EXISTS)
+        tree_remove(from.dir, NULL);
+    return rc == ERR_EXISTS ? 0 : rc;
 }
 
 /* Before anything can be dispatched: the next server must see that this hand was not the first. A
@@ -196,7 +224,7 @@ static int write_record(const struct session_paths *p, struct sandbox_record *r,
     if (mkdir(p->dir, 0700) < 0)
         r->generation = record_read(p->meta, &old) ? old.generation + 1 : 2;
     int rc = record_write(p->meta, r, err);
-    if (rc == ERR_NOT_FOUND && (rc = fd_mkdirs(p->dir, 0700, err)) == 0) {
+    if (rc && err->sys == ENOENT && (rc = fd_mkdirs(p->dir, 0700, err)) == 0) {
         r->generation = 1;
         rc = record_write(p->meta, r, err);
     }
@@ -222,23 +250,26 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
 {
     const struct host *h = &b->s->host;
     struct session_paths p;
-    session_paths(h, b->id.z, &p);
     struct settings settings;
     settings_parse(&settings, &h->limits, str_z(b->environment));
     st->limits = settings.limits;
     struct recipe recipe = {.args = -1};
     arena_init(&recipe.arena, 1);
-    int rc = fill_record(b, &st->record, err);
+    int rc = st->blank.z[0] ? take_blank(h, b, st, err) : 0;
+    session_paths(h, b->id.z, &p);
+    memcpy(p.unit, b->unit, sizeof p.unit);
+    if (rc == 0)
+        rc = fill_record(b, &st->record, err);
     if (rc == 0)
         rc = write_record(&p, &st->record, err);
     if (rc == 0)
         rc = session_prepare(&p, err);
     if (rc == 0)
         rc = layer_fill_home(&b->layer, p.home, p.uid, err);
-    if (rc == 0)
+    if (rc == 0 && !st->blank.z[0])
         rc = cgroup_begin(&h->cg, b->unit, err);
-    if (rc == 0)
-        rc = listen_at(st->record.socket, st->listen, err);
+    if (rc == 0 && !st->blank.z[0])
+        rc = start_listen(st->record.socket, st->listen, err);
     if (rc == 0)
         rc = start_recipe(h,
                           &(struct start_how){.paths = &p,
@@ -251,8 +282,8 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
         rc = recipe_tell(&recipe, st->tell, err);
     fd_close(TAKE_FD(st->tell));
     recipe_fini(&recipe);
-    if (rc == 0)
-        rc = limit_cgroup(b, st, err);
+    if (rc == 0 && !(st->blank.z[0] && same_limits(&st->limits, &h->limits)))
+        rc = start_limit(h, b->unit, &st->limits, err);
     if (rc == 0)
         disk_measure(&p, &st->disk_used, &st->disk_free);
     settings_fini(&settings);

@@ -20,6 +20,7 @@ struct watch {
     struct sandboxes *s;
     struct box *box; /* NULL: gone */
     struct id id;
+    char unit[ID_MAX + 40];
     struct cgroup_counters counters;
     uint64_t limit, used, free_then, free_now;
     int64_t took_us; /* measuring */
@@ -47,7 +48,7 @@ static void sample_work(struct loop_work *w)
     struct watch *m = CONTAINER_OF(w, struct watch, work);
     struct session_paths p;
     session_paths(&m->s->host, m->id.z, &p);
-    cgroup_read(&m->s->host.cg, p.unit, &m->counters);
+    cgroup_read(&m->s->host.cg, m->unit, &m->counters);
     m->free_now = free_bytes(p.workspace);
     uint64_t lost = m->free_then > m->free_now ? m->free_then - m->free_now : 0;
     m->measured = m->due || m->used + lost > m->limit;
@@ -141,6 +142,7 @@ static void sample(struct box *b)
     m->s = b->s;
     m->box = b;
     m->id = b->id;
+    memcpy(m->unit, b->unit, sizeof m->unit);
     m->limit = (uint64_t)b->limits.disk_mb << 20;
     m->used = b->disk_used;
     m->free_then = b->disk_free;

@@ -18,6 +18,7 @@ const char *fixture_hand;
 bool fixture_unsafe;
 bool fixture_stored;
 const struct oci_config *fixture_oci;
+int64_t fixture_warm;
 
 static void never(struct loop_timer *t)
 {
@@ -69,6 +70,7 @@ static void begin(struct fixture *f, const char *dir)
     f->cfg = (struct sandbox_config){.dir = f->data, .run_dir = f->run, .hand = fixture_hand};
     f->cfg.unsafe = fixture_unsafe;
     f->cfg.oci = fixture_oci;
+    f->cfg.warm = fixture_warm;
     if (fixture_stored) {
         snprintf(f->stored, sizeof f->stored, "%s/stored", f->dir);
         (void)mkdir(f->stored, 0700);

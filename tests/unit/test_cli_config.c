@@ -111,6 +111,7 @@ static void a_complete_file_is_read(void **state)
                           "  disk_mb: 1024\n"
                           "  mirrors_mb: 77\n"
                           "  checkpoints: {enabled: false, max_files: 5, max_mb: 6}\n"
+                          "  warm: 3\n"
                           "model_requests: {connect_ms: 1, first_byte_ms: 2, silence_ms: 3}\n"
                           "providers:\n"
                           "  anthropic:\n"
@@ -133,6 +134,7 @@ static void a_complete_file_is_read(void **state)
     assert_true(c.checkpoints.off);
     assert_int_equal(c.checkpoints.max_files, 5);
     assert_int_equal(c.checkpoints.max_mb, 6);
+    assert_int_equal(c.warm, 3);
     assert_int_equal(c.connect_ms, 1);
     assert_int_equal(c.first_byte_ms, 2);
     assert_int_equal(c.silence_ms, 3);
