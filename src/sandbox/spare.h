@@ -39,8 +39,7 @@ size_t spares_ready(const struct spares *sp); /* warm ones */
 /* A blank's name and its socket, which listens (the caller's from now on). False: there is none. */
 bool spares_take_blank(struct spares *sp, struct id *name, int *ret_listen);
 /* Worker: a directory becomes the session's. EXISTS where that has one. */
-int spare_rename(const struct session_paths *from, const struct session_paths *to,
-                 struct err *err);
+int spare_rename(const struct session_paths *from, const struct session_paths *to, struct err *err);
 /* A session's box that needs a sandbox: true when a warm one is being given to it. */
 bool spares_adopt(struct box *b);
 
