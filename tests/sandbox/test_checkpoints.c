@@ -286,6 +286,34 @@ a_call_that_ends_in_a_lost_directory_is_answered_and_the_next_one_has_the_files(
     says(&s, "cat f", "*are gone. Look before you rely on any of it.\none");
 }
 
+static void a_call_under_way_is_lost_with_the_directory_when_the_next_one_comes(void **state)
+{
+    (void)state;
+    NEEDS_SANDBOX();
+    struct session_row s = new_session(0);
+    struct answer a, b;
+    char path[256];
+    does(&s, "echo one > f");
+    keep(&s, 2);
+    call_start(&f, &a, s.id.z, "sevt_long", "bash",
+               "{\"command\":\"touch begun; while :; do :; done\"}",
+               (struct call_flags){.existed = true});
+    snprintf(path, sizeof path, "%s/%s/workspace/begun", f.data, s.id.z);
+    wait_for_file(&f, path);
+    lose(&s);
+    call_start(&f, &b, s.id.z, "sevt_next", "bash", "{\"command\":\"cat f\"}",
+               (struct call_flags){.existed = true});
+    answer_wait(&a);
+    assert_true(a.is_error);
+    assert_string_equal(a.reason, "sandbox_lost");
+    assert_non_null(strstr(a.text.data, "/workspace are lost with it"));
+    answer_fini(&a);
+    answer_wait(&b);
+    assert_false(b.is_error);
+    assert_non_null(strstr(b.text.data, "are gone. Look before you rely on any of it.\none"));
+    answer_fini(&b);
+}
+
 static void a_hand_that_outlived_server_and_directory_is_ended_first(void **state)
 {
     (void)state;
@@ -495,6 +523,18 @@ static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
     says(&s, "rm -r d; echo hi", "hi");
     keep(&s, 12);
     assert_int_equal(look(&s, 0).row.seq, 12);
+    /* Where none are wanted, none is due; those that there are come back. */
+    struct session_row unkept = new_session(10);
+    f.s->keep.off = true;
+    does(&unkept, "touch 1");
+    ask(&unkept, 10);
+    for (int i = 0; look(&unkept, 0).due; i++) {
+        assert_true(i < 3000);
+        turn(&f, 1);
+    }
+    assert_false(look(&unkept, 0).found);
+    lose(&s);
+    says(&s, "echo hi", "*are gone. Look before you rely on any of it.\nhi");
 }
 
 static void nothing_is_kept_of_a_directory_that_is_gone(void **state)
@@ -644,6 +684,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         T(files_come_back_under_a_running_sandbox),
         T(a_call_that_ends_in_a_lost_directory_is_answered_and_the_next_one_has_the_files),
+        T(a_call_under_way_is_lost_with_the_directory_when_the_next_one_comes),
         T(a_hand_that_outlived_server_and_directory_is_ended_first),
         T(another_directory_in_its_place_is_not_taken_for_it),
         T(a_workspace_that_is_looked_at_comes_back_too),
