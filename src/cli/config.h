@@ -48,7 +48,7 @@ struct config {
     const char *judge_model; /* of the policy `auto`; or NULL */
     struct sandbox_limits limits;
     int64_t work_lease_s; /* of self-hosted workers; 0: the default */
-    int64_t mirrors_mb; /* of cached clones; 0: the default */
+    int64_t mirrors_mb;   /* of cached clones; 0: the default */
     struct sandbox_checkpoints checkpoints;
     int64_t warm;       /* sandboxes kept ready for sessions to come */
     const char *images; /* unpacked roots of environments are below it; or NULL */
