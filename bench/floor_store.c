@@ -1,6 +1,8 @@
 /* floor_store: what a durable write costs without us: raw SQLite, WAL, synchronous=FULL.
  *
  *   floor_store DIR MS batch ROWS       one thread; transactions of so many rows
+ *   floor_store DIR MS claims N         takes 1,000 queued rows, N to a transaction, each with a
+ *                                       token; MS is not used
  *   floor_store DIR MS clients CLIENTS  so many threads, each of which waits until its row is
  *                                       durable; one writer commits whatever waits
  *
@@ -183,10 +185,48 @@ static void run_clients(size_t clients, int64_t until_ns)
     printf(",");
 }
 
+/* ---- claims ---- */
+
+enum { CLAIMS = 1000 };
+
+static void run_claims(int64_t each)
+{
+    exec("DROP TABLE IF EXISTS work; DROP TABLE IF EXISTS token;"
+         "CREATE TABLE work(key INTEGER PRIMARY KEY, environment TEXT NOT NULL,"
+         " state INTEGER NOT NULL, offered INTEGER NOT NULL, body TEXT NOT NULL);"
+         "CREATE INDEX work_queue ON work(environment, key) WHERE state = 0;"
+         "CREATE TABLE token(hash BLOB NOT NULL UNIQUE, item INTEGER NOT NULL);"
+         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+         " INSERT INTO work(environment, state, offered, body)"
+         " SELECT 'env_01GzHk7YcPqVmNwR2sTbXe4J', 0, 0, '{}' FROM n;");
+    sqlite3_stmt *claim =
+        prepare("UPDATE work SET offered = 1 WHERE key = (SELECT key FROM work"
+                " WHERE environment = 'env_01GzHk7YcPqVmNwR2sTbXe4J' AND state = 0 AND offered = 0"
+                " ORDER BY key LIMIT 1) RETURNING key");
+    sqlite3_stmt *token = prepare("INSERT INTO token(hash, item) VALUES (randomblob(32), ?1)");
+    for (int64_t left = CLAIMS; left > 0; left -= each, tidy()) {
+        int64_t from = now_ns();
+        run(w.begin);
+        for (int64_t i = 0; i < each && i < left; i++, w.rows++) {
+            if (sqlite3_step(claim) != SQLITE_ROW)
+                die("nothing to claim");
+            check(sqlite3_bind_int64(token, 1, sqlite3_column_int64(claim, 0)));
+            check(sqlite3_step(claim));
+            check(sqlite3_reset(claim));
+            run(token);
+        }
+        run(w.commit);
+        samples_add(&w.commits, now_ns() - from);
+        w.spent_ns += now_ns() - from;
+    }
+    sqlite3_finalize(claim);
+    sqlite3_finalize(token);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 5)
-        die("usage: floor_store DIR MS batch|clients N");
+        die("usage: floor_store DIR MS batch|clients|claims N");
     int64_t until_ns = now_ns() + number(argv[2], 1, 600000) * 1000000;
     int64_t n = number(argv[4], 1, 1000);
     open_db(argv[1]);
@@ -196,6 +236,8 @@ int main(int argc, char **argv)
     printf("{");
     if (strcmp(argv[3], "clients") == 0)
         run_clients((size_t)n, until_ns);
+    else if (strcmp(argv[3], "claims") == 0)
+        run_claims(n);
     else
         for (; now_ns() < until_ns; tidy())
             commit_rows(n);

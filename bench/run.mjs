@@ -15,11 +15,12 @@ import { sandbox } from './benches/sandbox.mjs';
 import { egress } from './benches/egress.mjs';
 import { snapshot } from './benches/snapshot.mjs';
 import { fork } from './benches/fork.mjs';
+import { work } from './benches/work.mjs';
 import { isolation } from './benches/isolation.mjs';
 import { fan, stall } from './benches/streams.mjs';
 import { boot, idle, kill, slow } from './benches/life.mjs';
 
-const benches = { ack, group, http, first, fork, concurrent, sandbox, isolation, egress, snapshot, fan, stall, boot, kill, idle, slow, json };
+const benches = { ack, group, http, first, fork, concurrent, sandbox, isolation, egress, snapshot, work, fan, stall, boot, kill, idle, slow, json };
 const results = path.join(import.meta.dirname, 'results');
 
 function options() {
