@@ -261,9 +261,16 @@ static void look_again(struct loop_timer *t)
     loop_timer_close(t, timer_closed);
 }
 
+static void forked(struct call *c)
+{
+    const struct fork_call *s = c->state;
+    if (session_self_hosted(&s->row))
+        work_wake(c->api, id_str(&s->row.environment_id));
+}
+
 static void planned(struct call *c)
 {
-    static const struct call_creation how = {fork_step, write_answer, NULL, NULL, NULL};
+    static const struct call_creation how = {fork_step, write_answer, forked, NULL, NULL};
     struct fork_call *s = c->state;
     if (!c->req)
         return;

@@ -317,6 +317,13 @@ const ROWS = [
     ['an unknown thread', `GET /v1/sessions/{session}/threads/${NOBODY.sthr}`, undefined, 404, null, 'Thread'],
     ['the thread of another session', 'GET /v1/sessions/{ended}/threads/{thread}', undefined, 404, null, 'Thread'],
 
+    // self-hosted environments
+    ['a self-hosted environment with contents', 'POST /v1/environments', { name: 'b', config: { type: 'self_hosted', packages: {} } }, 400, '/config/packages', 'Extra inputs'],
+    ['a key for workers of an environment of ours', 'POST /v1/environments/{environment}/keys', { name: 'w' }, 400, null, 'not self-hosted'],
+    ['a key for workers without a name', 'POST /v1/environments/{environment}/keys', {}, 400, '/name', 'Field required'],
+    ['work of nobody\'s environment', `GET /v1/environments/${NOBODY.env}/work/stats`, undefined, 404, null, 'not found'],
+    ['an item that is not there', 'POST /v1/environments/{environment}/work/work_011111111111111111111111/stop', {}, 404, null, 'not found'],
+    ['a result of a tool that the server runs', events('asking'), () => send({ type: 'user.tool_result', tool_use_id: ids.askingUse }), 400, '/events/0/type', 'self-hosted'],
     // streams
     ['a stream of nobody', `GET /v1/sessions/${NOBODY.sesn}/events/stream`, undefined, 404, null, 'not found'],
     ['previews of something else', 'GET /v1/sessions/{session}/events/stream?event_deltas[]=agent.message&event_deltas[]=agent.tool_use', undefined, 400, 'event_deltas', 'agent.thinking'],
