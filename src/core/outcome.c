@@ -52,6 +52,7 @@ void outcome_begin(struct outcome *o, const struct event *e, const struct json *
 void outcome_end(struct outcome *o, const struct json *body)
 {
     struct str result = json_get_str(body, "result");
+    forget_attempts(o);
     o->start = (struct id){""};
     if (str_eqz(result, outcome_results[OUTCOME_NEEDS_REVISION])) {
         o->state = OUTCOME_WORKING;

@@ -172,7 +172,7 @@ static struct end_record used_so_far(const struct turn *t, const struct turn_ste
 static void interrupt_outcome(struct turn *t, struct turn_step *s)
 {
     bool grading = turn_phase(t) == TURN_GRADING || t->closing;
-    s->cancel_grade = grading && !s->grade;
+    s->cancel_grade = s->cancel_grade || (grading && !s->grade);
     s->grade = t->closing = false;
     if (t->outcome.state == OUTCOME_WORKING || t->outcome.state == OUTCOME_EVALUATING)
         emit_evaluation_end(t, s, OUTCOME_INTERRUPTED, NULL);
@@ -278,7 +278,8 @@ void turn_grading(struct turn *t, struct turn_step *s, const struct model_usage 
         s->grader_refused = true;
         return;
     }
-    if (!t->closing)
+    /* After the last turn no events are wanted, but under a cap the money must be set aside. */
+    if (!t->closing || left >= 0)
         emit_evaluation_ongoing(
             t, s,
             &(struct evaluation_record){.spent = *spent, .reserved_microusd = reserved_microusd});
@@ -308,6 +309,14 @@ void turn_graded(struct turn *t, struct turn_step *s, const struct grade *g)
         emit_idle(t, s, REASON_END_TURN, STR_NONE);
 }
 
+/* The grader died with its process. */
+static void attempt_lost(struct turn *t, struct turn_step *s)
+{
+    const struct outcome *o = &t->outcome;
+    emit_evaluation_ongoing(
+        t, s, &(struct evaluation_record){.lost = o->spent, .held_microusd = o->reserved_microusd});
+}
+
 void turn_recover(struct turn *t, struct turn_step *s)
 {
     /* Its answer died with the process. The span is closed, the same request goes out again; the
@@ -323,16 +332,16 @@ void turn_recover(struct turn *t, struct turn_step *s)
         turn_inbox(t, s);
         break;
     case TURN_GRADING:
-        emit_evaluation_ongoing(
-            t, s,
-            &(struct evaluation_record){.lost = t->outcome.spent,
-                                        .held_microusd = t->outcome.reserved_microusd});
+        attempt_lost(t, s);
         s->grade = s->err_code == 0;
         turn_inbox(t, s);
         break;
     case TURN_TOOLS:
-        if (grade_is_due(t, s))
+        if (grade_is_due(t, s)) {
+            if (t->outcome.state == OUTCOME_LAST_TURN && t->outcome.reserved_microusd)
+                attempt_lost(t, s);
             grade(t, s);
+        }
         turn_inbox(t, s);
         break;
     case TURN_IDLE: turn_inbox(t, s); break;

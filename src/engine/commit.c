@@ -357,6 +357,8 @@ void commit_submit(struct actor *a)
      * next request, and the conversation that the request reads has moved on already. */
     if (c->step.cancel_model)
         effects_cancel_model(a);
+    if (c->step.cancel_grade)
+        grader_stop(a);
     /* So would the count of a request that was given up for another. */
     if (c->step.count_tokens || !a->turn.counting)
         effects_stop_count(a);

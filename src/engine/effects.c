@@ -350,8 +350,6 @@ void effects_start(struct actor *a)
         start_model(a);
     else if (s->count_tokens && a->turn.counting)
         start_count(a);
-    if (s->cancel_grade)
-        grader_stop(a);
     if (s->grade)
         grader_start(a);
     else if (a->grader_asked)

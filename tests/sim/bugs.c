@@ -1,5 +1,6 @@
 /* The planted bugs: their table, and those that stand between the core's own functions (by the
  * linker's --wrap, in the simulator only). */
+#include "core/grader.h"
 #include "core/turn_emit.h"
 #include "sim.h"
 
@@ -97,4 +98,31 @@ void __wrap_turn_timer(struct turn *t, struct turn_step *s)
         return;
     }
     __real_turn_timer(t, s);
+}
+
+int __real_grader_verdict(struct arena *a, const struct json *input, const struct str *criteria,
+                          size_t n, struct grade *out, struct err *err);
+int __wrap_grader_verdict(struct arena *a, const struct json *input, const struct str *criteria,
+                          size_t n, struct grade *out, struct err *err);
+int __wrap_grader_verdict(struct arena *a, const struct json *input, const struct str *criteria,
+                          size_t n, struct grade *out, struct err *err)
+{
+    int rc = __real_grader_verdict(a, input, criteria, n, out, err);
+    if (rc == 0 || sim_bug != BUG_EASY_GRADER)
+        return rc;
+    *out = (struct grade){.result = OUTCOME_SATISFIED};
+    return 0;
+}
+
+void __real_turn_grading(struct turn *t, struct turn_step *s, const struct model_usage *spent,
+                         int64_t reserved_microusd);
+void __wrap_turn_grading(struct turn *t, struct turn_step *s, const struct model_usage *spent,
+                         int64_t reserved_microusd);
+void __wrap_turn_grading(struct turn *t, struct turn_step *s, const struct model_usage *spent,
+                         int64_t reserved_microusd)
+{
+    if (sim_bug == BUG_FREE_GRADER && turn_phase(t) == TURN_GRADING)
+        s->grader_may_ask = true;
+    else
+        __real_turn_grading(t, s, spent, reserved_microusd);
 }

@@ -186,6 +186,7 @@ static void check_status(struct session *ss, const struct event *e, const struct
         break;
     case EVENT_SESSION_THREAD_STATUS_IDLE:
         RULE(w->phase != LOG_SPAN, "idle inside a model request");
+        RULE(w->phase != LOG_GRADING, "idle inside an evaluation");
         RULE(w->phase != LOG_DEAD, "idle after its end");
         RULE(reason && str_copyz(w->reason, sizeof w->reason, reason->raw), "no stop reason");
         w->expect = EVENT_SESSION_USAGE;
@@ -228,6 +229,49 @@ static void check_span(struct session *ss, const struct event *e, const struct j
     w->phase = LOG_RUNNING;
 }
 
+static void check_outcome(struct session *ss, const struct event *e, const struct json *body)
+{
+    struct watch *w = &ss->watch;
+    struct str id = json_get_str(body, "outcome_id"), result = json_get_str(body, "result");
+    int64_t iteration = -1;
+    (void)json_i64(json_get(body, "iteration"), &iteration);
+    if (e->type == EVENT_USER_DEFINE_OUTCOME) {
+        RULE(!w->outcome.open, "an outcome before the end of another");
+        w->outcome.id = id_from(id);
+        w->outcome.open = true;
+        w->outcome.iteration = 0;
+        return;
+    }
+    RULE(str_eq(id, id_str(&w->outcome.id)), "of another outcome");
+    if (e->type == EVENT_SPAN_OUTCOME_EVALUATION_ONGOING) {
+        RULE(w->phase == LOG_GRADING || w->phase == LOG_RUNNING, "a grader at work for nothing");
+        return;
+    }
+    RULE(w->outcome.open, "the outcome has ended");
+    RULE(iteration == w->outcome.iteration, "another iteration");
+    if (e->type == EVENT_SPAN_OUTCOME_EVALUATION_START) {
+        RULE(w->phase == LOG_RUNNING, "an evaluation outside a turn");
+        RULE(unresolved(w) == 0, "an evaluation while calls have no result");
+        w->phase = LOG_GRADING;
+        w->outcome.start = e->id;
+        ss->sim->evaluations++;
+        return;
+    }
+    struct str start = json_get_str(body, "outcome_evaluation_start_id");
+    bool interrupted = str_eqz(result, "interrupted");
+    RULE(w->phase == LOG_GRADING ? str_eq(start, id_str(&w->outcome.start))
+                                 : interrupted && start.len == 0,
+         "the end of no evaluation");
+    RULE(!str_eqz(result, "satisfied") || str_find(e->body, STR("not_met")) < 0,
+         "satisfied with a criterion that is not met");
+    RULE(!str_eqz(result, "satisfied") || str_find(e->body, STR("\"verdict\":\"met\"")) >= 0,
+         "satisfied without a verdict");
+    if (w->phase == LOG_GRADING)
+        w->phase = LOG_RUNNING;
+    w->outcome.open = str_eqz(result, "needs_revision");
+    w->outcome.iteration += w->outcome.open;
+}
+
 /* The second of two events that always come together. */
 static bool follows(enum event_type t)
 {
@@ -250,6 +294,10 @@ static void check_kind(struct session *ss, const struct event *e, const struct j
     case EVENT_AGENT_TOOL_RESULT: check_result(ss, e, body); break;
     case EVENT_SPAN_MODEL_REQUEST_START:
     case EVENT_SPAN_MODEL_REQUEST_END: check_span(ss, e, body); break;
+    case EVENT_USER_DEFINE_OUTCOME:
+    case EVENT_SPAN_OUTCOME_EVALUATION_START:
+    case EVENT_SPAN_OUTCOME_EVALUATION_ONGOING:
+    case EVENT_SPAN_OUTCOME_EVALUATION_END: check_outcome(ss, e, body); break;
     case EVENT_SESSION_ERROR: check_error(ss, e, body); break;
     case EVENT_AGENT_THREAD_CONTEXT_COMPACTED:
         RULE(w->phase == LOG_RUNNING, "compacted inside a request or outside a turn");
@@ -329,6 +377,7 @@ static enum session_status status_of(const struct watch *w)
 {
     switch (w->phase) {
     case LOG_RUNNING:
+    case LOG_GRADING:
     case LOG_SPAN: return SESSION_RUNNING;
     case LOG_WAITING: return SESSION_RESCHEDULING;
     case LOG_DEAD: return SESSION_TERMINATED;
@@ -410,12 +459,28 @@ static void same(struct sim *s, struct session *ss, const char *what, struct str
                  ss->index, what, a.len, b.len);
 }
 
+/* It is told nothing of what the worker said, and only while its turn is graded. */
+static void check_grader(struct session *ss, const struct model_request *req)
+{
+    const struct turn *t = &ss->watch.shadow;
+    bool closing = turn_phase(t) == TURN_TOOLS && t->outcome.state == OUTCOME_LAST_TURN;
+    if (turn_phase(t) != TURN_GRADING && !closing)
+        sim_fail(ss->sim, "session %d: a grader asks while nothing is graded", ss->index);
+    if (str_find(req->messages, STR("An answer ")) >= 0 ||
+        str_find(req->messages, STR("message ")) >= 0)
+        sim_fail(ss->sim, "session %d: the grader is told what was said", ss->index);
+}
+
 void check_request(struct node *n, struct session *ss, const struct model_request *req)
 {
     struct sim *s = n->sim;
     struct watch *w = &ss->watch;
     struct model_request want;
     struct err err;
+    if (req->purpose == MODEL_FOR_GRADER || turn_phase(&w->shadow) == TURN_GRADING) {
+        check_grader(ss, req);
+        return;
+    }
     if (turn_phase(&w->shadow) != TURN_MODEL) {
         sim_fail(s, "session %d: a request was sent before its start was durable", ss->index);
         return;

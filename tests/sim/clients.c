@@ -15,7 +15,7 @@ struct post {
     struct event events[POST_MAX];
     struct sent *sent[POST_MAX];
     int n;
-    bool creates;
+    bool creates, defines;
     struct session_row row;
 };
 
@@ -79,6 +79,28 @@ static void add_message(struct post *p, struct rng *r)
     end(p, &e, &b, &w);
 }
 
+static void add_outcome(struct post *p, struct rng *r)
+{
+    struct event e;
+    struct buf b;
+    struct jw w;
+    struct session *ss = p->session;
+    if (p->n == POST_MAX || !ss->row)
+        return;
+    begin(ss->sim, r, &e, &b, &w, EVENT_USER_DEFINE_OUTCOME);
+    buf_printf(&b,
+               ",\"outcome_id\":\"outc_%d_%d\",\"description\":\"a task\",\"rubric\":{\"type\":"
+               "\"text\",\"content\":\"- one\\n- two\"%s%s},\"max_iterations\":%d",
+               ss->index, ss->outcomes++,
+               rng_chance(r, 1, 3)
+                   ? ",\"checks\":[{\"name\":\"a\",\"run\":\"true\"},{\"name\":\"b\",\"run\":"
+                     "\"false\"}]"
+                   : "",
+               rng_chance(r, 1, 4) ? ",\"closing\":true" : "", (int)rng_between(r, 1, 3));
+    end(p, &e, &b, &w);
+    p->defines = true;
+}
+
 static void add_system(struct post *p, struct rng *r)
 {
     struct event e;
@@ -126,6 +148,15 @@ static void add_answer(struct post *p, struct rng *r, const struct pending_call 
 
 /* ---- posting ---- */
 
+/* As the API does: one outcome at a time. */
+static int may_define(const struct session *ss, struct err *err)
+{
+    bool open = ss->watch.outcome.open;
+    for (size_t i = 0; i < ss->row->ninbox; i++)
+        open = open || ss->row->inbox[i].event.type == EVENT_USER_DEFINE_OUTCOME;
+    return open ? err_set(err, ERR_INVALID, "there is an outcome already") : 0;
+}
+
 static int post_fn(struct store_tx *tx, struct store_job *job, struct err *err)
 {
     struct post *p = CONTAINER_OF(job, struct post, job);
@@ -144,6 +175,8 @@ static int post_fn(struct store_tx *tx, struct store_job *job, struct err *err)
         rc = tx_session_get(tx, STR_NONE, id_str(&p->session->id), &a, &row, err);
     if (rc == 0 && row.archived_us)
         rc = err_set(err, ERR_INVALID, "the session is archived");
+    if (rc == 0 && p->defines)
+        rc = may_define(p->session, err);
     for (int i = 0; i < p->n && rc == 0; i++) {
         struct inbox_row in = {.event = p->events[i]};
         rc = tx_inbox_add(tx, row.key, &in, err);
@@ -463,7 +496,9 @@ static void send_some(struct session *ss, struct node *n, struct rng *r, int64_t
         add_interrupt(p, r);
     for (int64_t i = rng_chance(r, 1, 5) ? rng_below(r, 4) : 0; i >= 0; i--)
         add_message(p, r);
-    if (rng_chance(r, 1, 12))
+    if (rng_chance(r, 1, 5))
+        add_outcome(p, r);
+    else if (rng_chance(r, 1, 12))
         add_system(p, r);
     if (dice == 3)
         add_interrupt(p, r);

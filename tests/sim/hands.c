@@ -131,6 +131,10 @@ static void receive(struct tool_wait *w)
 static void provisioned(struct sim *s, void *arg)
 {
     struct session *ss = arg;
+    if (disk_busy(ss)) {
+        sim_after(s, 5 * SIM_MS, provisioned, ss);
+        return;
+    }
     ss->hand_starting = false;
     bool fails = s->chaos && rng_chance(&s->rng, s->knobs.hand_pct, 100);
     if (!fails) {
@@ -194,7 +198,7 @@ static void run(void *self, const struct tool_call *call,
 {
     struct node *n = self;
     struct sim *s = n->sim;
-    if (!boundary(n, AT_TOOL_RUN))
+    if (!boundary(n, AT_TOOL_RUN) || copy_run(n, call, done, arg))
         return;
     struct session *ss = sim_session(s, call->session_id);
     struct tool *t = find_tool(ss, call->tool_use_id);
@@ -225,6 +229,8 @@ static void ack(void *self, struct str session_id, struct str tool_use_id)
     if (!boundary(n, AT_TOOL_ACK))
         return;
     struct session *ss = sim_session(n->sim, session_id);
+    if (!ss)
+        return; /* a copy's */
     struct tool *t = find_tool(ss, tool_use_id);
     const struct pending_call *c = watch_call(&ss->watch, tool_use_id);
     if (c && c->state != CALL_DONE && !ss->row->gone)
@@ -275,7 +281,7 @@ static void idle(void *self, struct str session_id)
 static void destroy(void *self, struct str session_id, bool wipe)
 {
     struct node *n = self;
-    if (n->dead)
+    if (n->dead || copy_end(n, session_id))
         return;
     struct session *ss = sim_session(n->sim, session_id);
     if (wipe ? !ss->row->gone : !ss->row->row.archived_us && !ss->row->gone)
@@ -309,6 +315,7 @@ struct sandbox_port sandbox_of(struct node *n)
                                  .ack = ack,
                                  .cancel = cancel,
                                  .checkpoint = checkpoint,
+                                 .copy = copy_start,
                                  .idle = idle,
                                  .destroy = destroy};
 }

@@ -17,7 +17,7 @@ struct options {
 };
 
 struct totals {
-    int64_t seeds, commits, crashes, requests, tools, losses;
+    int64_t seeds, commits, crashes, requests, tools, losses, evaluations;
 };
 
 static double now_s(void)
@@ -43,6 +43,7 @@ static bool run_one(uint64_t seed, int actions, bool verbose, struct totals *sum
         sum->requests += s->requests;
         sum->tools += s->tool_runs;
         sum->losses += s->losses;
+        sum->evaluations += s->evaluations;
     }
     sim_free(s);
     mem_free(s);
@@ -105,6 +106,7 @@ static int spread(const struct options *o)
             sum.requests += part.requests;
             sum.tools += part.tools;
             sum.losses += part.losses;
+            sum.evaluations += part.evaluations;
         }
         int status = 0;
         wait(&status);
@@ -112,9 +114,9 @@ static int spread(const struct options *o)
     }
     printf("%" PRId64 " seeds from %" PRIu64 " in %.1f s: %" PRId64 " commits, %" PRId64
            " crashes, %" PRId64 " losses of files, %" PRId64 " model requests, %" PRId64
-           " tool runs; %s\n",
+           " tool runs, %" PRId64 " evaluations; %s\n",
            sum.seeds, o->from, now_s() - began, sum.commits, sum.crashes, sum.losses, sum.requests,
-           sum.tools, bad ? "a rule was broken" : "no rule was broken");
+           sum.tools, sum.evaluations, bad ? "a rule was broken" : "no rule was broken");
     return bad ? 1 : 0;
 }
 

@@ -9,9 +9,20 @@
 /* ---- dying ---- */
 
 static const char *const boundary_names[BOUNDARIES] = {
-    "commit",       "acknowledgement", "read",        "model start",          "model answer",
-    "model cancel", "tool run",        "tool result", "tool acknowledgement", "tool cancel",
-    "timer",        "frame",           "checkpoint",
+    "commit",
+    "acknowledgement",
+    "read",
+    "model start",
+    "model answer",
+    "model cancel",
+    "tool run",
+    "tool result",
+    "tool acknowledgement",
+    "tool cancel",
+    "timer",
+    "frame",
+    "checkpoint",
+    "copy",
 };
 
 bool boundary(struct node *n, enum boundary at)

@@ -51,7 +51,7 @@ static struct port_timer *timer_start(void *self, int64_t delay_ms, void (*fn)(v
 static void timer_cancel(void *self, struct port_timer *t)
 {
     struct node *n = self;
-    if (sim_bug == BUG_LATE_TIMER && !n->dead) {
+    if (sim_bug == BUG_LATE_TIMER && !n->dead && node_has_actor(n, t->arg)) {
         t->late = true;
         return;
     }
@@ -218,6 +218,34 @@ static void plan_words(struct model_call *c, enum model_purpose purpose)
     c->result.stop = rng_chance(&c->rng, 1, 10) ? MODEL_STOP_REFUSAL : MODEL_STOP_END;
 }
 
+/* A look at the files, a verdict, or nonsense; in the end always a verdict. */
+static void plan_grade(struct model_call *c)
+{
+    static const char *const verdicts[] = {"met", "met", "met", "partially_met", "not_met"};
+    struct sim *s = c->session->sim;
+    struct model_block *b = c->blocks;
+    int64_t dice = rng_below(&c->rng, s->chaos ? 10 : 5);
+    *b = (struct model_block){.type = MODEL_TOOL_USE, .name = STR("submit_verdict")};
+    b->input = arena_printf(
+        &s->arena,
+        "{\"rubric_applies\":%s,\"criteria\":[{\"number\":1,\"verdict\":\"%s\",\"comment\":"
+        "\"c\",\"evidence\":\"f:1\"},{\"number\":2,\"verdict\":\"%s\",\"comment\":\"c\","
+        "\"evidence\":\"f:2\"}]}",
+        rng_chance(&c->rng, 1, 10) ? "false" : "true", verdicts[rng_below(&c->rng, 5)],
+        verdicts[rng_below(&c->rng, 5)]);
+    if (dice >= 7) {
+        b->name = STR("bash");
+        b->input = STR("{\"command\":\"ls\"}");
+    } else if (dice == 6) {
+        b->input = STR("{\"criteria\":[]}");
+    } else if (dice == 5) {
+        *b = (struct model_block){.type = MODEL_TEXT, .text = STR("All is well: satisfied.")};
+    }
+    c->result.blocks = b;
+    c->result.nblocks = 1;
+    c->result.stop = b->type == MODEL_TEXT ? MODEL_STOP_END : MODEL_STOP_TOOL_USE;
+}
+
 static void plan_failure(struct model_call *c)
 {
     struct sim *s = c->session->sim;
@@ -325,6 +353,8 @@ static struct model_call *start(void *self, const struct model_request *req,
         c->output_tokens = req->max_tokens;
     if (req->purpose == MODEL_FOR_TURN)
         plan_answer(c);
+    else if (req->purpose == MODEL_FOR_GRADER)
+        plan_grade(c);
     else
         plan_words(c, req->purpose);
     plan_failure(c);

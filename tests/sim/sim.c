@@ -336,6 +336,7 @@ static void create_sessions(struct sim *s)
         ss->index = i;
         list_init(&ss->tools);
         list_init(&ss->disk.wanted);
+        list_init(&ss->copies);
         unsigned char entropy[10] = {(unsigned char)i};
         ss->id = id_make("sesn", start_us / 1000, entropy);
         client_create(s, ss, &r);

@@ -52,7 +52,9 @@ int64_t rng_delay(struct rng *r, int64_t typical_us, int64_t most_us);
     X(HELD_LOST, "the reservation of a lost request is given back", 200)                           \
     X(LATE_ANSWER, "a model's answer comes after its request was cancelled", 200)                  \
     X(EARLY_CALL, "a call runs while the files of the turn before are being kept", 200)            \
-    X(NO_DUE, "the mark that files are still to be kept is not durable", 200)
+    X(NO_DUE, "the mark that files are still to be kept is not durable", 200)                      \
+    X(EASY_GRADER, "a grader that hands in nonsense is taken for satisfied", 200)                  \
+    X(FREE_GRADER, "a grader sends requests before their money is set aside", 4000)
 
 enum sim_bug {
     BUG_NONE,
@@ -93,6 +95,7 @@ enum boundary {
     AT_TIMER,
     AT_FRAME,
     AT_CHECKPOINT,
+    AT_COPY,
     BOUNDARIES
 };
 
@@ -147,9 +150,14 @@ struct watch {
     struct agent agent;
     struct turn shadow; /* folds what was committed, and nothing else */
     bool live;
-    enum { LOG_IDLE, LOG_RUNNING, LOG_SPAN, LOG_WAITING, LOG_DEAD } phase;
+    enum { LOG_IDLE, LOG_RUNNING, LOG_SPAN, LOG_WAITING, LOG_GRADING, LOG_DEAD } phase;
     enum event_type expect;
     struct id span;
+    struct {
+        struct id id, start;
+        bool open;
+        int64_t iteration, evaluations;
+    } outcome;
     struct pending_call calls[LIMIT_TOOL_CALLS_PER_RESPONSE];
     size_t ncalls;
     int64_t last_us, cost_microusd;
@@ -185,7 +193,8 @@ struct session {
     int64_t billed_microusd;
     int64_t budget_microusd;
     uint64_t requests; /* that reached the provider */
-    int messages;
+    int messages, outcomes;
+    struct list copies; /* struct copy: what graders look at */
 };
 
 struct sub {
@@ -234,7 +243,7 @@ struct sim {
     struct map sent_by_id, event_ids;
     int64_t disk_full_until_us, outage_until_us, changed_us;
     char failure[1024];
-    int64_t steps, commits, crashes, requests, tool_runs, losses, actions_done;
+    int64_t steps, commits, crashes, requests, tool_runs, losses, evaluations, actions_done;
 };
 
 void sim_fail(struct sim *s, const char *fmt, ...) PRINTF(2, 3);
@@ -278,6 +287,13 @@ void models_die(struct node *n);
 void check_bill(struct session *ss);
 void timers_die(struct node *n);
 void hands_forget_node(struct node *n);
+/* ---- copies.c: the sandboxes of graders ---- */
+void copy_start(void *self, struct str session_id, struct str copy_id, bool read_only,
+                void (*done)(void *arg, const struct err *err), void *arg);
+/* False: it is no copy's call, or id. */
+bool copy_run(struct node *n, const struct tool_call *call,
+              void (*done)(void *arg, const struct tool_outcome *o), void *arg);
+bool copy_end(struct node *n, struct str copy_id);
 void hand_crash(struct session *ss, const char *why);
 struct tool *find_tool(struct session *ss, struct str id);
 
