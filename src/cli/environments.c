@@ -101,11 +101,8 @@ static int remove_one(struct environments *e, const char *env, const char *key, 
 {
     char path[192];
     const struct json *doc;
-    int rc = check_id(key, "ekey", "key", err);
-    if (rc)
-        return rc;
     snprintf(path, sizeof path, "/v1/environments/%s/keys/%s", env, key);
-    rc = client_json(&e->c.client, "DELETE", path, STR_NONE, &e->c.arena, &doc, err);
+    int rc = client_json(&e->c.client, "DELETE", path, STR_NONE, &e->c.arena, &doc, err);
     if (rc == 0)
         buf_printf(&e->out, "removed %s\n", key);
     return rc;
@@ -163,7 +160,8 @@ int cmd_environments(int argc, char **argv)
     if (!options_begin(&spec, argc, argv, &words, &code))
         return code;
     const struct action *a = find_action(&words, &err);
-    if (!a || check_id(words.word[2], "env", "environment", &err))
+    if (!a || check_id(words.word[2], "env", "environment", &err) ||
+        (a->words > 3 && check_id(words.word[3], "ekey", "key", &err)))
         return cli_fail(CLI_USAGE, "environments", "%s", err.msg);
     buf_init(&e.out, 64 * 1024 * 1024);
     int rc = connect_open(&e.c, &flags, &err);
