@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/options.h"
+#include "base/limits.h"
 #include "json/writer.h"
 
 #include <signal.h>
@@ -31,8 +32,9 @@ struct worker_flags {
 struct worker_command {
     struct loop *loop;
     struct worker *worker;
+    struct loop_timer alive; /* posts alone do not keep a loop running; and the last deadline */
     struct err ended;
-    bool over, stopping;
+    bool over;
     int signals;
 };
 
@@ -200,11 +202,34 @@ static void on_signal(void *arg, int signum)
     worker_drain(c->worker);
 }
 
+static void too_slow(struct loop_timer *t)
+{
+    (void)t;
+    _exit(CLI_FAILED);
+}
+
+static void alive_closed(struct loop_timer *t)
+{
+    loop_stop(CONTAINER_OF(t, struct worker_command, alive)->loop);
+}
+
 static void on_closed(void *arg)
 {
     struct worker_command *c = arg;
     c->worker = NULL;
     loop_stop(c->loop);
+}
+
+static void close_all(struct worker_command *c)
+{
+    loop_timer_start(&c->alive, LIMIT_SHUTDOWN_MS, too_slow);
+    if (c->worker)
+        worker_close(c->worker, on_closed, c);
+    while (c->worker)
+        loop_run(c->loop);
+    loop_timer_close(&c->alive, alive_closed);
+    loop_run(c->loop);
+    loop_free(c->loop);
 }
 
 static int serve(struct worker_command *c)
@@ -261,15 +286,13 @@ static int run(const struct worker_flags *f, const struct config *config, const 
         .egress = &egress,
     };
     c.loop = loop_new();
+    loop_timer_init(c.loop, &c.alive);
+    loop_timer_start(&c.alive, INT32_MAX, too_slow);
     int code = worker_open(c.loop, &cfg, &c.worker, &err)
                    ? cli_fail(err.code == ERR_INVALID ? CLI_USAGE : CLI_SERVER, "worker", "%s%s",
                               err.msg, cli_remedy(&err))
                    : serve(&c);
-    if (c.worker)
-        worker_close(c.worker, on_closed, &c);
-    while (c.worker)
-        loop_run(c.loop);
-    loop_free(c.loop);
+    close_all(&c);
     return code;
 }
 
