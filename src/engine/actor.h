@@ -80,6 +80,7 @@ struct commit {
     struct session_row row;     /* written too when update_row */
     bool update_row, delete_row, mark_sandbox;
     struct str closing; /* outcomes.c: the grade of what the last turn left; absent: none */
+    struct id closed;   /* ... of this outcome */
     struct mail *op;    /* answered after the commit */
     struct id acks[LIMIT_TOOL_CALLS_PER_RESPONSE]; /* results that this commit makes durable */
     size_t nacks;

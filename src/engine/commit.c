@@ -50,7 +50,9 @@ static int commit_fn(struct store_tx *tx, struct store_job *job, struct err *err
     struct commit *c = CONTAINER_OF(job, struct commit, job);
     if (c->delete_row)
         return tx_session_delete(tx, c->append.key, err);
-    int rc = tx_session_append(tx, &c->append, err);
+    int rc = outcomes_commit(tx, c, err);
+    if (rc == 0)
+        rc = tx_session_append(tx, &c->append, err);
     if (rc == 0 && c->update_row)
         rc = tx_session_update(tx, &c->row, err);
     return rc;
@@ -199,6 +201,7 @@ static void commit_done(struct store_job *job, const struct err *err)
             hub_publish(e->hub, id_str(&a->session_id), c->step.events, c->step.nevents);
             engine_tell_committed(a);
             count_turns(e, &c->step);
+            outcomes_count(&e->stats, &c->step);
         } else {
             a->row.has_sandbox = true;
         }
@@ -352,7 +355,6 @@ void commit_submit(struct actor *a)
     };
     list_taken(c);
     list_ledger(a);
-    outcomes_commit(a);
     /* Before its interrupt is durable: an answer that came meanwhile would be taken for that of the
      * next request, and the conversation that the request reads has moved on already. */
     if (c->step.cancel_model)

@@ -7,6 +7,7 @@
 #ifndef OSTLER_ENGINE_ENGINE_H
 #define OSTLER_ENGINE_ENGINE_H
 
+#include "core/outcome.h"
 #include "core/ports.h"
 #include "engine/hub.h"
 #include "json/json.h"
@@ -40,6 +41,7 @@ extern const char *const engine_tool_reasons[ENGINE_TOOL_REASONS]; /* the last o
 struct engine_stats {
     int64_t actors, turns, model_requests, model_failures, tool_calls, resumed;
     int64_t tool_failures[ENGINE_TOOL_REASONS];
+    int64_t evaluations[COUNT_OF(outcome_results)]; /* of outcomes that have ended, by result */
     struct model_usage usage; /* sums; of requests that failed, too */
 };
 

@@ -123,6 +123,17 @@ int tx_session_outcomes(struct store_tx *tx, int64_t key, struct str outcomes, s
     return db_exec(tx->db, sql, DB_ARGS(db_i64(key), db_text(outcomes)), NULL, err);
 }
 
+int tx_session_outcomes_read(struct store_tx *tx, int64_t key, struct buf *out, struct err *err)
+{
+    static const char sql[] = "SELECT outcomes FROM session_config WHERE session = ?1";
+    AUTO_ROWS struct db_rows rows = {0};
+    bool found = false;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_i64(key)), &rows, &found, err);
+    if (rc == 0 && found)
+        buf_str(out, db_col_str(&rows, 0));
+    return rc;
+}
+
 int tx_session_delete(struct store_tx *tx, int64_t key, struct err *err)
 {
     /* The other tables follow by ON DELETE CASCADE. */

@@ -268,6 +268,9 @@ struct session_append {
 /* session_row.outcomes alone: one was accepted. */
 int tx_session_outcomes(struct store_tx *tx, int64_t key, struct str outcomes,
                         struct err *err) MUST_USE;
+/* What is stored; nothing is appended where there are none. */
+int tx_session_outcomes_read(struct store_tx *tx, int64_t key, struct buf *out,
+                             struct err *err) MUST_USE;
 int tx_session_append(struct store_tx *tx, const struct session_append *ap,
                       struct err *err) MUST_USE;
 /* Takes the session over: epoch + 1. Returns the new epoch. */
