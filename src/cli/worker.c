@@ -2,10 +2,10 @@
  * signals, the end. What it does is in worker/. */
 #include "worker/worker.h"
 
+#include "base/limits.h"
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/options.h"
-#include "base/limits.h"
 #include "json/writer.h"
 
 #include <signal.h>
@@ -266,7 +266,7 @@ static int run(const struct worker_flags *f, const struct config *config, const 
     if (rc == 0 && !dir)
         rc = default_dir(&a, environment, &dir, &err);
     if (rc)
-        return cli_fail_err("worker", &err);
+        return cli_fail(CLI_USAGE, "worker", "%s", err.msg);
     const struct egress_settings egress = config_egress(config);
     const struct worker_config cfg = {
         .url = first_of(
