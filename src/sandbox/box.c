@@ -370,6 +370,7 @@ static void prepare_work(struct loop_work *w)
     session_paths(&b->s->host, b->id.z, &p);
     if (start_prepare(b, &b->start, &b->job_err) == 0 && lstat(p.workspace, &st) == 0)
         b->start.record.inode = (int64_t)st.st_ino;
+    record_hint(&b->s->host, &p, b->unit);
     read_note(b, &p);
 }
 
@@ -476,6 +477,7 @@ static void clean_work(struct loop_work *w)
     cgroup_remove(&h->cg, b->unit);
     if (b->record.socket[0])
         unlink(b->record.socket);
+    record_hint(h, &p, NULL);
     if (b->wipe) {
         tree_remove(p.dir, &b->job_err);
     }

@@ -176,17 +176,39 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
     return fd_write_all(fd, buf_view(&b), err);
 }
 
+static void unit_path(const struct host *h, const char *unit,
+                      char out[sizeof h->run_dir + ID_MAX + 42])
+{
+    snprintf(out, sizeof h->run_dir + ID_MAX + 42, "%s/%s", h->run_dir, unit);
+}
+
 bool record_of_lost(const struct host *h, const struct session_paths *p, struct sandbox_record *out)
 {
-    char path[sizeof h->run_dir + sizeof p->unit + 2];
+    char path[sizeof h->run_dir + sizeof p->unit + 2], unit[sizeof p->unit];
     struct stat st;
-    snprintf(path, sizeof path, "%s/%s", h->run_dir, p->unit);
+    unit_path(h, p->unit, path);
     *out = (struct sandbox_record){.generation = 2}; /* it may not be the first */
+    ssize_t n = readlink(path, unit, sizeof unit - 1);
+    unit[n > 0 ? n : 0] = '\0';
+    if (n <= 0 || !unit_is_ours(p, unit) || strchr(unit, '/'))
+        memcpy(unit, p->unit, sizeof unit);
+    unit_path(h, unit, path);
     if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
         return false;
     memcpy(out->boot_id, h->boot_id, sizeof out->boot_id);
-    memcpy(out->unit, p->unit, sizeof out->unit);
+    memcpy(out->unit, unit, sizeof out->unit);
     return str_copyz(out->socket, sizeof out->socket, str_z(path));
+}
+
+void record_hint(const struct host *h, const struct session_paths *p, const char *unit)
+{
+    char path[sizeof h->run_dir + sizeof p->unit + 2];
+    if (unit && strcmp(unit, p->unit) == 0)
+        return;
+    unit_path(h, p->unit, path);
+    unlink(path);
+    if (unit)
+        (void)!symlink(unit, path);
 }
 
 void hand_shutdown(const char *socket_path)

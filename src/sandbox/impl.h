@@ -123,6 +123,9 @@ int record_write(const char *path, const struct sandbox_record *r, struct err *e
  * no more is known. Worker. */
 bool record_of_lost(const struct host *h, const struct session_paths *p,
                     struct sandbox_record *out);
+/* So that it is found by the session's name where its unit has another one. NULL: there is none any
+ * more. Worker. */
+void record_hint(const struct host *h, const struct session_paths *p, const char *unit);
 /* Has the hand at `socket` end itself, and waits for it: for one whose pid nobody knows. Worker. */
 void hand_shutdown(const char *socket);
 /* Field 22 of /proc/PID/stat; 0 when there is no such process. */

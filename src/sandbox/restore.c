@@ -203,7 +203,7 @@ static int begin_again(struct restore *r, const struct session_paths *p, struct 
     int rc = fd_mkdirs(p->dir, 0700, err);
     if (rc == 0)
         write_note(r, p->dir);
-    return rc;
+    return rc ? rc : session_prepare(p, err);
 }
 
 static void restore_work(struct loop_work *w)

@@ -379,7 +379,8 @@ static void adopt_work(struct loop_work *w)
     struct session_paths from, to;
     session_paths(&b->s->host, b->adopt_name.z, &from);
     session_paths(&b->s->host, b->id.z, &to);
-    (void)spare_rename(&from, &to, &b->job_err); /* adopt_done() looks */
+    if (spare_rename(&from, &to, &b->job_err) == 0) /* adopt_done() looks */
+        record_hint(&b->s->host, &to, from.unit);
 }
 
 static void adopt_done(struct box *b)
@@ -403,10 +404,10 @@ bool spares_adopt(struct box *b)
 {
     struct spares *sp = b->s->spares;
     char key[SPARE_KEY];
-    if (sp->warm == 0 || sp->closed || !files_are_gone(b) || b->adopt_tried || brings_mounts(b))
+    if (sp->warm == 0 || sp->closed || !files_are_gone(b) || b->files.used || b->adopt_tried || brings_mounts(b))
         return false;
     list_for_each (it, &b->calls)
-        if (LIST_ENTRY(it, struct box_call, node)->existed)
+        if (LIST_ENTRY(it, struct box_call, node)->had)
             return false; /* it has lost one, and what was in it */
     key_of(b->s, str_z(b->environment), &b->layer, key);
     list_for_each (it, &b->s->boxes) {

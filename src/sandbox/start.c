@@ -210,9 +210,11 @@ static int take_blank(const struct host *h, const struct box *b, const struct st
     session_paths(h, st->blank.z, &from);
     session_paths(h, b->id.z, &to);
     int rc = spare_rename(&from, &to, err);
-    if (rc == ERR_EXISTS)
-        tree_remove(from.dir, NULL);
-    return rc == ERR_EXISTS ? 0 : rc;
+    if (rc != ERR_EXISTS)
+        return rc;
+    tree_remove(from.dir, NULL);
+    *err = (struct err){.code = 0};
+    return session_prepare(&to, err);
 }
 
 /* Before anything can be dispatched: the next server must see that this hand was not the first. A

@@ -319,6 +319,7 @@ static void a_hand_that_outlived_server_and_directory_is_ended_first(void **stat
     (void)state;
     NEEDS_SANDBOX();
     struct session_row s = new_session(0);
+    turn(&f, 300); /* it may take a directory that was made before it */
     does(&s, "echo one > f; sleep 314159 > /dev/null 2>&1 &");
     keep(&s, 2);
     assert_int_equal(on_host(&f, "pgrep -f '[s]leep 314159' > /dev/null"), 0);
