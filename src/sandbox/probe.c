@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PROBE_MS = 10 * 1000, PROBE_OUTPUT = 16384 };
+enum { PROBE_MS = 10 * 1000, PROBE_OUTPUT = 16384, PROBE_MEMORY_MB = 256, PROBE_PIDS = 64 };
 
 struct probed_cb {
     struct list node;
@@ -119,14 +119,19 @@ static int prepare(struct probe *p, struct err *err)
         tree_remove(p->paths.dir, NULL);
     rc = session_prepare(&p->paths, err);
     if (rc == 0 && h->cg.kind != CGROUP_NONE)
-        rc = cgroup_make(&h->cg, p->paths.unit, &(struct cgroup_limits){256, 64, 1}, err);
+        rc = cgroup_make(&h->cg, p->paths.unit,
+                         &(struct cgroup_limits){PROBE_MEMORY_MB, PROBE_PIDS, 1}, err);
     fd_close(TAKE_FD(p->out));
     fd_close(TAKE_FD(p->errors));
     p->out = memfd_create("probe-out", MFD_CLOEXEC);
     p->errors = memfd_create("probe-err", MFD_CLOEXEC);
     if (rc == 0 && (p->out < 0 || p->errors < 0))
         rc = err_sys(err, errno, "memfd");
-    const struct start_how how = {.paths = &p->paths, .limits = &h->limits, .selftest = true};
+    struct sandbox_limits limits = h->limits; /* as those of its group: a runtime sets them again */
+    limits.memory_mb = PROBE_MEMORY_MB;
+    limits.pids = PROBE_PIDS;
+    limits.cpus = 1;
+    const struct start_how how = {.paths = &p->paths, .limits = &limits, .selftest = true};
     return rc ? rc : start_recipe(h, &how, &p->recipe, err);
 }
 
