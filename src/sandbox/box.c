@@ -472,7 +472,7 @@ static void clean_work(struct loop_work *w)
     if (!b->record.pid && b->record.socket[0])
         hand_shutdown(b->record.socket);
     cgroup_read(&h->cg, b->unit, &b->last);
-    if (access(p.bundle, F_OK) == 0)
+    if (p.oci || access(p.bundle, F_OK) == 0)
         oci_delete(&h->oci, b->unit, p.bundle);
     cgroup_remove(&h->cg, b->unit);
     if (b->record.socket[0])

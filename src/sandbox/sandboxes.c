@@ -138,7 +138,7 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
         return rc;
     }
     s->builds = builds_new(s, cfg);
-    s->spares = spares_new(s, cfg->warm);
+    s->spares = spares_new(s, s->host.oci.on ? 0 : cfg->warm);
     *out = s;
     probe_start(s);
     harvest_sweep(s);
