@@ -1,7 +1,7 @@
 /* log: structured lines on stderr, as text or JSON. Any thread; a line is one write.
  *
- * Only api/, engine/, sandbox/ (its own process), worker/ and cli/ log; lower layers return errors. Values
- * that may hold secrets are never passed here.
+ * Only api/, engine/, sandbox/ (its own process), worker/ and cli/ log; lower layers return errors.
+ * Values that may hold secrets are never passed here.
  */
 #ifndef OSTLER_BASE_LOG_H
 #define OSTLER_BASE_LOG_H
