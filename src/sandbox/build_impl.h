@@ -12,7 +12,7 @@ struct build {
     struct list queued; /* in builds.queue while it is pending */
     struct list waiters;
     char content[CONTENT_HEX + 1];
-    char *config; /* JSON */
+    char *config;            /* JSON */
     char base[LAYER_PATH];   /* unpacked root; of a layout: known once its build has begun */
     char layout[LAYER_PATH]; /* OCI layout, or empty */
     enum build_state state;

@@ -31,7 +31,7 @@ struct answer {
 extern const char *fixture_hand;             /* path of the hand */
 extern bool fixture_unsafe;                  /* the next fixture_open() asks for no sandbox */
 extern bool fixture_stored;                  /* ... has a store */
-extern int64_t fixture_warm;                  /* ... keeps so many ready */
+extern int64_t fixture_warm;                 /* ... keeps so many ready */
 extern const struct oci_config *fixture_oci; /* the next one's driver; NULL: bubblewrap */
 
 void fixture_open(struct fixture *f, const struct sandbox_limits *limits);
