@@ -577,6 +577,15 @@ static void move_head(struct store_tx *tx, struct db_session *s, const struct se
     r->usage = ap->usage;
 }
 
+int tx_session_outcomes_read(struct store_tx *tx, int64_t key, struct buf *out, struct err *err)
+{
+    const struct db_session *s = by_key(tx->db, key);
+    (void)err;
+    if (s)
+        buf_str(out, s->row.outcomes);
+    return 0;
+}
+
 int tx_session_append(struct store_tx *tx, const struct session_append *ap, struct err *err)
 {
     int64_t last_us;
