@@ -367,9 +367,9 @@ describe('ostler worker', () => {
         const item = server.queue(session);
         const gate = await atGate(w, session);
         await w.kill();
-        await gate.close();
         const { pid } = JSON.parse(readFileSync(path.join(w.work, 'sandboxes', session.id, 'sandbox.json')));
         process.kill(pid, 'SIGKILL');
+        await gate.close();
         const [next] = session.calls({ command: 'cat runs' });
         item.latest_heartbeat_at = null;
         server.requeue(item);
