@@ -14,6 +14,7 @@
 #define tx_session_update sim_session_update
 #define tx_session_delete sim_session_delete
 #define tx_session_append sim_session_append
+#define tx_session_outcomes_read sim_session_outcomes_read
 #define tx_inbox_add sim_inbox_add
 #define tx_inbox_list sim_inbox_list
 #define tx_event_list sim_event_list
