@@ -112,10 +112,13 @@ describe('the OCI driver', { skip: missing }, () => {
         config: `sandbox: {driver: oci, images: ${images}, disk_mb: 96, memory_mb: 256, pids: 64}\negress: {allow_addresses: [10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10]}\n`,
     });
     const made = missing ? {} : build();
+    const opened = [];
     const cloud = (config) => world.client().beta.environments.create({ name: 'oci', config: { type: 'cloud', ...config } });
     const open = async (environment) => {
         const agent = await world.agent({ model: 'script/tool', tools: TOOLSET });
-        return world.client().beta.sessions.create({ agent: agent.id, environment_id: environment.id });
+        const made = await world.client().beta.sessions.create({ agent: agent.id, environment_id: environment.id });
+        opened.push(made.id);
+        return made;
     };
     const say = async (session, command) => {
         const events = await world.turn(session.id, `run: ${command}`);
@@ -213,9 +216,13 @@ describe('the OCI driver', { skip: missing }, () => {
     test('nothing of a deleted session is left', PATIENCE, async () => {
         const own = await open(environment);
         await say(own, 'echo > /etc/x; echo up');
-        const left = pid(own);
-        await world.client().beta.sessions.delete(own.id);
-        await eventually('its end', () => !existsSync(`/proc/${left}`) && !existsSync(path.join(world.server.data, 'sandboxes', own.id)));
+        const left = await eventually('its pid', () => existsSync(pidFile(own)) && pid(own));
+        for (const id of opened) await world.client().beta.sessions.delete(id);
+        await eventually('their end', () => !opened.some((id) => existsSync(path.join(world.server.data, 'sandboxes', id))));
+        await eventually('the end of the hand', () => !existsSync(`/proc/${left}`));
         assert.ok(!run('cat', '/proc/self/mountinfo').includes(own.id));
+        const groups = readdirSync('/sys/fs/cgroup', { withFileTypes: true }).filter((e) => e.isDirectory() && existsSync(`/sys/fs/cgroup/${e.name}/ostler`));
+        const found = groups.flatMap((e) => readdirSync(`/sys/fs/cgroup/${e.name}/ostler`)).filter((name) => opened.some((id) => name.startsWith(id)));
+        assert.deepEqual(found, []);
     });
 });
