@@ -1,6 +1,7 @@
 #include "api/event_decode.h"
 
 #include "api/compact.h"
+#include "api/outcome_decode.h"
 #include "base/limits.h"
 #include "json/decode.h"
 
@@ -409,18 +410,15 @@ static int decode_tool_result(struct arena *a, const struct json *v, const char 
 
 static int refuse_type(const struct json *v, bool initial, const char *at, struct err *err)
 {
-    struct str name = json_get_str(v, "type");
-    enum event_type type = event_type_of(name);
-    const char *sent = initial ? "'user.message'"
-                               : "'user.message', 'user.interrupt', 'user.tool_confirmation', "
-                                 "'user.tool_result', 'user.custom_tool_result' or "
-                                 "'system.message'";
     if (!json_get(v, "type"))
         return json_fail(err, at, "type", "Field required");
-    if (type == EVENT_USER_DEFINE_OUTCOME)
-        return json_fail(err, at, "type", "'%s' is not supported by this version; send %s",
-                         event_name(type), sent);
-    return json_fail(err, at, "type", "Input should be %s", sent);
+    if (initial)
+        return json_fail(err, at, "type",
+                         "Input should be 'user.message' or 'user.define_outcome'");
+    return json_fail(err, at, "type",
+                     "Input should be 'user.message', 'user.interrupt', 'user.define_outcome', "
+                     "'user.tool_confirmation', 'user.tool_result', 'user.custom_tool_result' or "
+                     "'system.message'");
 }
 
 /* What a client may send, and how it is read. */
@@ -431,6 +429,7 @@ static const struct {
     bool initial; /* also at a session's creation */
 } accepted[] = {
     {EVENT_USER_MESSAGE, decode_message, true},
+    {EVENT_USER_DEFINE_OUTCOME, outcome_decode, true},
     {EVENT_USER_INTERRUPT, decode_interrupt, false},
     {EVENT_USER_TOOL_CONFIRMATION, decode_confirmation, false},
     {EVENT_USER_TOOL_RESULT, decode_tool_result, false},
@@ -470,6 +469,22 @@ static int check_place(const struct sent_event *events, size_t n, size_t i, cons
     return 0;
 }
 
+static int check_outcomes(const struct sent_event *events, size_t n, const char *at,
+                          struct err *err)
+{
+    size_t outcomes = 0;
+    for (size_t i = 0; i < n; i++) {
+        char where[ERR_AT_MAX];
+        outcomes += events[i].event.type == EVENT_USER_DEFINE_OUTCOME;
+        json_pointer_index(where, at, i);
+        if (outcomes > 1)
+            return json_fail(err, where, "type",
+                             "At most one 'user.define_outcome' in a request; the next one goes "
+                             "when this one has ended");
+    }
+    return 0;
+}
+
 static int check_documents(const struct sent_event *events, size_t n, const char *at,
                            struct err *err)
 {
@@ -504,5 +519,6 @@ int events_decode(struct arena *a, const struct json *list, bool initial, const 
             return rc;
     }
     *out = events;
-    return check_documents(events, n, at, err);
+    int rc = check_outcomes(events, n, at, err);
+    return rc ? rc : check_documents(events, n, at, err);
 }

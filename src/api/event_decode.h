@@ -1,5 +1,6 @@
 /* event_decode: events that clients send, checked and turned into the text that is stored and
- * served: {"id":...,"type":...,"processed_at":null, the rest}. Pure but for the ids; loop thread.
+ * served: {"id":...,"type":...,"processed_at":null, the rest}, for a user.define_outcome with the
+ * time of its receipt. Pure but for the ids and that time; loop thread.
  */
 #ifndef OSTLER_API_EVENT_DECODE_H
 #define OSTLER_API_EVENT_DECODE_H
@@ -15,6 +16,12 @@ struct sent_event {
     size_t nfiles;              /* blocks whose source is a file: event.transcript is to hold the
                                    blocks with the files' bytes in them (see sources.h) */
     size_t ndocuments;          /* those of them that are documents */
+    struct {                    /* of a user.define_outcome (see outcome_decode.h) */
+        const struct json *definition;
+        struct id id;
+        struct str rubric_file; /* whose text is to be put in; else absent */
+        int64_t received_us;
+    } outcome;
 };
 
 /* `list` has been checked to be an array within its bounds. All or nothing. `initial`: only what

@@ -3,6 +3,7 @@
 #include "api/cursor.h"
 #include "api/event_decode.h"
 #include "api/handlers.h"
+#include "api/outcomes.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
 #include "api/sources.h"
@@ -194,6 +195,8 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = check_system(s, &c->arena, err);
     for (size_t i = 0; !rc && i < s->n; i++)
         rc = check_answer(tx, s, i, err);
+    if (!rc)
+        rc = outcomes_accept(tx, c, &s->row, s->events, s->n, "/events", err);
     bool deaf = budget_ignores_interrupt(&s->row);
     for (size_t i = 0; !rc && i < s->n; i++) {
         struct inbox_row in = {.event = s->events[i].event};
@@ -265,6 +268,8 @@ static int prepare_step(struct store_tx *tx, struct call *c, struct err *err)
     }
     if (rc == 0)
         rc = sources_resolve(tx, c, s->events, s->n, "/events", err);
+    if (rc == 0)
+        rc = outcomes_resolve(tx, c, s->events, s->n, "/events", err);
     if (rc != ERR_NOT_FOUND && rc != ERR_INVALID && rc != ERR_TOO_LARGE)
         return rc;
     s->refusal = *err;
@@ -313,7 +318,7 @@ void events_send(struct call *c)
         rc = check_sender(c, s, &err);
     if (rc)
         call_fail(c, &err);
-    else if (has_system(s) || sources_any(s->events, s->n))
+    else if (has_system(s) || sources_any(s->events, s->n) || outcomes_any_file(s->events, s->n))
         call_read(c, prepare_step, prepared);
     else
         submit(c);

@@ -168,6 +168,11 @@ static void put_engine(struct buf *b, const struct api *api)
     for (size_t i = 0; i < ENGINE_TOOL_REASONS; i++)
         buf_printf(b, "ostler_tool_failures_total{reason=\"%s\"} %lld\n", engine_tool_reasons[i],
                    (long long)e.tool_failures[i]);
+    help(b, "ostler_outcome_evaluations_total", "counter",
+         "Evaluations of outcomes that ended, by result.");
+    for (size_t i = 0; i < COUNT_OF(outcome_results); i++)
+        buf_printf(b, "ostler_outcome_evaluations_total{result=\"%s\"} %lld\n", outcome_results[i],
+                   (long long)e.evaluations[i]);
 }
 
 static void put_sandboxes(struct buf *b, const struct api *api)

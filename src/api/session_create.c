@@ -4,6 +4,7 @@
 #include "api/event_decode.h"
 #include "api/handlers.h"
 #include "api/metadata.h"
+#include "api/outcomes.h"
 #include "api/resources.h"
 #include "api/session_agent.h"
 #include "api/session_call.h"
@@ -163,7 +164,7 @@ static int insert_session(struct store_tx *tx, struct call *c, struct create_cal
 static int create_step(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct create_call *s = c->state;
-    s->row.provision = STR_NONE;
+    s->row.provision = s->row.outcomes = STR_NONE;
     int rc = resolve_agent(tx, c, s, err);
     if (!rc && s->refusal.code) {
         *err = s->refusal;
@@ -177,6 +178,8 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = skill_refs_hold(tx, s->row.key, &s->agent.skills, err);
     if (!rc && session_self_hosted(&s->row))
         rc = tx_work_ensure(tx, s->row.key, s->row.created_us, NULL, err);
+    if (!rc)
+        rc = outcomes_accept(tx, c, &s->row, s->events, s->nevents, "/initial_events", err);
     for (size_t i = 0; !rc && i < s->nevents; i++) {
         struct inbox_row in = {.event = s->events[i].event};
         rc = tx_inbox_add(tx, s->row.key, &in, err);
@@ -214,6 +217,8 @@ static int prepare_step(struct store_tx *tx, struct call *c, struct err *err)
     struct create_call *s = c->state;
     s->refusal.code = 0;
     int rc = sources_resolve(tx, c, s->events, s->nevents, "/initial_events", err);
+    if (rc == 0)
+        rc = outcomes_resolve(tx, c, s->events, s->nevents, "/initial_events", err);
     if (rc != ERR_NOT_FOUND && rc != ERR_INVALID && rc != ERR_TOO_LARGE)
         return rc;
     s->refusal = *err;
@@ -241,7 +246,7 @@ void sessions_create(struct call *c)
     s->row.thread_id = id_new("sthr");
     s->row.owner = engine_peers(c->api->cfg.engine)->me;
     s->row.created_us = s->row.updated_us = clock_unix_us();
-    if (sources_any(s->events, s->nevents))
+    if (sources_any(s->events, s->nevents) || outcomes_any_file(s->events, s->nevents))
         call_read(c, prepare_step, prepared);
     else
         submit(c);

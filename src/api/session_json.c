@@ -71,7 +71,7 @@ void session_write(struct jw *w, const struct session_row *row, int64_t now_us)
     jw_kraw(w, "metadata", row->metadata.len ? row->metadata : STR("{}"));
     write_resources(w, row);
     jw_kraw(w, "vault_ids", STR("[]"));
-    jw_kraw(w, "outcome_evaluations", STR("[]"));
+    jw_kraw(w, "outcome_evaluations", row->outcomes.len ? row->outcomes : STR("[]"));
     jw_key(w, "budget");
     usage_budget_write(w, row->budget_microusd);
     if (row->limits.len)

@@ -221,3 +221,15 @@ int sources_resolve(struct store_tx *tx, struct call *c, struct sent_event *even
     }
     return 0;
 }
+
+int source_text(struct store_tx *tx, struct call *c, struct str file_id, int64_t max,
+                const char *at, struct buf *out, struct err *err)
+{
+    struct resolver r = {.tx = tx, .c = c, .err = err, .now_us = clock_unix_us()};
+    struct file_row row;
+    int rc = find_file(&r, file_id, at, &row);
+    if (rc == 0 && row.size_bytes > max)
+        return json_fail(err, at, NULL, "File '%s' has %lld bytes, which is too large for this",
+                         row.id.z, (long long)row.size_bytes);
+    return rc ? rc : read_content(&r, &row, at, out);
+}

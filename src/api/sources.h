@@ -17,4 +17,9 @@ bool sources_any(const struct sent_event *events, size_t n);
 int sources_resolve(struct store_tx *tx, struct call *c, struct sent_event *events, size_t n,
                     const char *at, struct err *err) MUST_USE;
 
+/* The content of a file with at most `max` bytes, appended. NOT_FOUND, INVALID at `at`, the pointer
+ * of its id. */
+int source_text(struct store_tx *tx, struct call *c, struct str file_id, int64_t max,
+                const char *at, struct buf *out, struct err *err) MUST_USE;
+
 #endif

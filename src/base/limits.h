@@ -72,9 +72,14 @@ enum {
     LIMIT_MODEL_BACKOFF_MAX_MS = 8000,
     LIMIT_RETRY_AFTER_MS = 60 * 1000,
     LIMIT_CHECKPOINT_INTERVAL_MS = 60 * 1000,
-    LIMIT_CHECK_SECONDS = 120,     /* of one check of a rubric, unless it says so */
+    LIMIT_CHECK_SECONDS = 120, /* of one check of a rubric, unless it says so */
     LIMIT_CHECK_SECONDS_MAX = 600,
     LIMIT_CHECKS = 50,
+    LIMIT_CHECK_NAME_CHARS = 128,
+    LIMIT_CHECK_RUN_CHARS = 16384, /* with its quotes it fits an argument of a program */
+    LIMIT_CHECK_PATTERN_CHARS = 4096,
+    LIMIT_RUBRIC_CHARS = 262144, /* (API) */
+    LIMIT_OUTCOME_CHARS = 65536, /* of its description */
     LIMIT_EVALUATION_MS = 30 * 60 * 1000,
     LIMIT_EVALUATION_BEAT_MS = 15 * 1000,
     LIMIT_FORK_WAIT_MS = 5 * 1000, /* for a checkpoint that is being taken */

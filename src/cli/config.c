@@ -178,10 +178,15 @@ int config_web(const struct config *c, struct web_config *out, struct err *err)
 
 int config_model_ids(const struct config *c, struct model_router *router, struct err *err)
 {
-    struct err why;
-    if (!c->judge_model || model_router_check(router, str_z(c->judge_model), &why) == 0)
-        return 0;
-    return err_at(err, ERR_INVALID, "judge.model", "judge.model: %s", why.msg);
+    const struct {
+        const char *key, *id;
+    } models[] = {{"judge.model", c->judge_model}, {"grader.model", c->grader_model}};
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        struct err why;
+        if (models[i].id && model_router_check(router, str_z(models[i].id), &why))
+            return err_at(err, ERR_INVALID, models[i].key, "%s: %s", models[i].key, why.msg);
+    }
+    return 0;
 }
 
 void config_fini(struct config *c)

@@ -43,9 +43,10 @@ struct config {
     bool loopback; /* host is this machine only */
     enum log_level log_level;
     bool log_json;
-    const char *models;      /* price table, or NULL */
-    const char *script_dir;  /* or NULL */
-    const char *judge_model; /* of the policy `auto`; or NULL */
+    const char *models;       /* price table, or NULL */
+    const char *script_dir;   /* or NULL */
+    const char *judge_model;  /* of the policy `auto`; or NULL */
+    const char *grader_model; /* of outcomes; NULL: the agent's own */
     struct sandbox_limits limits;
     int64_t work_lease_s; /* of self-hosted workers; 0: the default */
     int64_t mirrors_mb;   /* of cached clones; 0: the default */

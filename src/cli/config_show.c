@@ -172,6 +172,7 @@ void config_show(const struct config *c, const struct model_router *router, stru
                c->log_json ? "json" : "text");
     put_text(out, "script_dir: ", c->script_dir);
     put_text(out, "judge:\n  model: ", c->judge_model);
+    put_text(out, "grader:\n  model: ", c->grader_model);
     put_limits(out, c);
     put_egress(out, c);
     put_web(out, c);

@@ -115,6 +115,7 @@ static const struct config_key repository_keys[] = {
     {0}};
 static const struct config_key work_keys[] = {OWN("lease_seconds", read_lease_seconds), {0}};
 static const struct config_key judge_keys[] = {TEXT("model", judge_model), {0}};
+static const struct config_key grader_keys[] = {TEXT("model", grader_model), {0}};
 static const struct config_key top_keys[] = {
     OWN("listen", read_listen),
     TEXT("data", data),
@@ -122,6 +123,7 @@ static const struct config_key top_keys[] = {
     OWN("models", config_read_models, .sub = config_models_keys),
     TEXT("script_dir", script_dir),
     MAP("judge", judge_keys),
+    MAP("grader", grader_keys),
     MAP("sandbox", sandbox_keys),
     MAP("egress", config_egress_keys),
     MAP("web", web_keys),

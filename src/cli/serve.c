@@ -289,6 +289,7 @@ static int open_engine(struct serve *s, struct err *err)
         .on_work = on_work,
         .on_work_arg = s,
         .judge_model = str_z(s->config.judge_model),
+        .grader_model = str_z(s->config.grader_model),
         .peers = peers_port(s->peers),
     };
     s->engine = engine_new(&cfg);

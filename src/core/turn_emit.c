@@ -368,19 +368,21 @@ void emit_updated(struct turn *t, struct turn_step *s, const struct turn_update 
     end(&m);
 }
 
-/* The body was written with a null processed_at at a fixed place:
- * {"id":..,"type":..,"processed_at": null,...; everything behind it is copied. */
+/* The body was written with a processed_at at a fixed place, null or the time of its receipt:
+ * {"id":..,"type":..,"processed_at":null,...; everything behind it is copied. */
 static struct str fill_processed_at(struct arena *a, struct str body, int64_t us)
 {
-    static const char mark[] = "\"processed_at\":null";
-    ptrdiff_t at = str_find(str_take(body, 200), ((struct str){mark, sizeof mark - 1}));
+    static const char mark[] = "\"processed_at\":";
+    ptrdiff_t at = str_find(str_take(body, 200), str_z(mark));
     if (at < 0)
         return STR_NONE;
+    size_t begin = (size_t)at + sizeof mark - 1, end = begin;
+    while (end < body.len && body.ptr[end] != ',' && body.ptr[end] != '}')
+        end++;
     char text[CLOCK_TEXT_MAX];
     clock_format(text, us);
-    struct str rest = str_skip(body, (size_t)at + sizeof mark - 1);
-    return arena_printf(a, "%.*s\"processed_at\":\"%s\"%.*s", (int)at, body.ptr, text,
-                        STR_ARG(rest));
+    return arena_printf(a, "%.*s\"%s\"%.*s", (int)begin, body.ptr, text,
+                        STR_ARG(str_skip(body, end)));
 }
 
 void emit_input(struct turn *t, struct turn_step *s, struct turn_input *in)

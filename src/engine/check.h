@@ -1,5 +1,6 @@
 /* check: the executable criteria of a rubric: what is run, and what its output means. Private to
- * engine/. Pure, but for the regular expressions, which have a bound on their work.
+ * engine/, but for check_pattern(). Pure, but for the regular expressions, which have a bound on
+ * their work.
  */
 #ifndef OSTLER_ENGINE_CHECK_H
 #define OSTLER_ENGINE_CHECK_H

@@ -8,6 +8,7 @@
 #include "api/environment_decode.h"
 #include "api/event_decode.h"
 #include "api/metadata.h"
+#include "api/outcome_decode.h"
 
 #include <stdlib.h>
 
@@ -134,6 +135,24 @@ static void check_environment(struct str first, struct str rest)
     must(apply_environment(doc, false, &stored) && str_eq(stored, text));
 }
 
+/* A definition has its time and its id already, and the text of a rubric, or a file's name. */
+static void check_outcome(struct sent_event *e, const struct json *stored)
+{
+    static const char text[] = "- it rhymes";
+    const struct json *rubric = json_get(stored, "rubric");
+    struct err err = {0};
+    must(json_is(json_get(stored, "processed_at"), JSON_STRING));
+    must(str_eq(json_get_str(stored, "outcome_id"), id_str(&e->outcome.id)));
+    if (!str_some(e->outcome.rubric_file)) {
+        must(str_eqz(json_get_str(rubric, "type"), "text"));
+        return;
+    }
+    must(str_eq(json_get_str(rubric, "file_id"), e->outcome.rubric_file));
+    must(outcome_put_rubric(&arena, e, str_z(text), "/events/0", &err) == 0);
+    rubric = json_get(require_stored(e->event.body), "rubric");
+    must(str_eqz(json_get_str(rubric, "content"), text));
+}
+
 static void check_events(struct str text, bool initial)
 {
     const struct json *list = parse(text);
@@ -149,7 +168,10 @@ static void check_events(struct str text, bool initial)
         must(str_eq(json_get_str(doc, "id"), id_str(&e->id)));
         must(event_type_of(json_get_str(doc, "type")) == e->type);
         must(str_eq(json_get_str(doc, "type"), json_get_str(it, "type")));
-        must(json_is(json_get(doc, "processed_at"), JSON_NULL));
+        if (e->type == EVENT_USER_DEFINE_OUTCOME)
+            check_outcome(&events[i - 1], doc);
+        else
+            must(json_is(json_get(doc, "processed_at"), JSON_NULL));
     }
 }
 

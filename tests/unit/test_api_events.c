@@ -1,4 +1,4 @@
-#include "api/event_decode.h"
+#include "api/outcome_decode.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,6 +77,53 @@ static void an_interrupt_may_name_a_thread(void **state)
     "{\"type\":\"search_result\",\"source\":\"s\",\"title\":\"t\",\"citations\":" citations        \
     ",\"content\":[" content "]}"
 
+#define DEFINE(rubric)                                                                             \
+    "{\"type\":\"user.define_outcome\",\"description\":\"d\",\"rubric\":{" rubric "}}"
+#define OUTCOME(rubric) "[" DEFINE(rubric) "]"
+#define TEXT "\"type\":\"text\",\"content\":\"c\""
+#define CHECKS(list) TEXT ",\"checks\":[" list "]"
+
+static void an_outcome_is_stored_as_it_counts(void **state)
+{
+    (void)state;
+    struct sent_event *events;
+    struct err err;
+    assert_int_equal(decode(OUTCOME(CHECKS("{\"name\":\"n\",\"run\":\"r\",\"expect_exit\":null,"
+                                           "\"timeout_seconds\":9}") ",\"closing\":true"),
+                            true, &events, &err),
+                     0);
+    const struct sent_event *e = &events[0];
+    assert_true(id_valid(id_str(&e->outcome.id), "outc"));
+    assert_true(str_find(e->event.body, id_str(&e->outcome.id)) > 0);
+    assert_true(str_find(e->event.body, STR("\"processed_at\":\"20")) > 0);
+    assert_true(str_find(e->event.body,
+                         STR("\"description\":\"d\",\"rubric\":{\"type\":\"text\",\"content\":"
+                             "\"c\",\"checks\":[{\"name\":\"n\",\"run\":\"r\",\"timeout_seconds\":"
+                             "9}],\"closing\":true},\"max_iterations\":3}")) > 0);
+}
+
+static void the_text_of_a_rubric_takes_the_place_of_its_file(void **state)
+{
+    (void)state;
+    struct sent_event *events;
+    struct err err;
+    assert_int_equal(
+        decode(OUTCOME("\"type\":\"file\",\"file_id\":\"file_1\""), false, &events, &err), 0);
+    struct sent_event *e = &events[0];
+    assert_true(str_eqz(e->outcome.rubric_file, "file_1"));
+    struct id id = e->event.id;
+    assert_int_equal(outcome_put_rubric(&arena, e, STR("- it rhymes"), "/events/0", &err), 0);
+    assert_true(str_find(e->event.body, STR("{\"type\":\"text\",\"content\":\"- it rhymes\"}")) >
+                0);
+    assert_true(str_find(e->event.body, id_str(&id)) > 0);
+    static const char *const bad[] = {"\xff", " \n", ""};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        assert_int_equal(outcome_put_rubric(&arena, e, str_z(bad[i]), "/events/0", &err),
+                         ERR_INVALID);
+        assert_string_equal(err.at, "/events/0/rubric/file_id");
+    }
+}
+
 static void sources_that_are_files_are_counted(void **state)
 {
     (void)state;
@@ -147,7 +194,35 @@ static void what_is_wrong_is_refused_with_its_pointer(void **state)
         {"[" SYSTEM "," INTERRUPT "]", "/events/0", false},
         {"[" SYSTEM "," SYSTEM "]", "/events/0", false},
         {"[" INTERRUPT "," SYSTEM "]", "/events/1", false},
-        {"[{\"type\":\"user.define_outcome\"}]", "/events/0/type", true},
+        {"[{\"type\":\"user.define_outcome\",\"description\":\"d\"}]", "/events/0/rubric", true},
+        {OUTCOME(""), "/events/0/rubric/type", false},
+        {OUTCOME("\"type\":\"link\""), "/events/0/rubric/type", false},
+        {OUTCOME("\"type\":\"text\""), "/events/0/rubric/content", false},
+        {OUTCOME("\"type\":\"text\",\"content\":\" \\n\""), "/events/0/rubric/content", false},
+        {OUTCOME("\"type\":\"file\""), "/events/0/rubric/file_id", false},
+        {OUTCOME(TEXT ",\"closing\":1"), "/events/0/rubric/closing", false},
+        {OUTCOME(TEXT ",\"checks\":{}"), "/events/0/rubric/checks", false},
+        {OUTCOME(CHECKS("{\"run\":\"r\"}")), "/events/0/rubric/checks/0/name", false},
+        {OUTCOME(CHECKS("{\"name\":\" \",\"run\":\"r\"}")), "/events/0/rubric/checks/0/name",
+         false},
+        {OUTCOME(CHECKS("{\"name\":\"n\"}")), "/events/0/rubric/checks/0/run", false},
+        {OUTCOME(CHECKS("{\"name\":\"n\",\"run\":\"a\\u0000\"}")), "/events/0/rubric/checks/0/run",
+         false},
+        {OUTCOME(CHECKS("{\"name\":\"n\",\"run\":\"r\"},{\"name\":\"n\",\"run\":\"s\"}")),
+         "/events/0/rubric/checks/1/name", false},
+        {OUTCOME(CHECKS("{\"name\":\"n\",\"run\":\"r\",\"expect_exit\":256}")),
+         "/events/0/rubric/checks/0/expect_exit", false},
+        {OUTCOME(CHECKS("{\"name\":\"n\",\"run\":\"r\",\"timeout_seconds\":0}")),
+         "/events/0/rubric/checks/0/timeout_seconds", false},
+        {OUTCOME(CHECKS("{\"name\":\"n\",\"run\":\"r\",\"expect_stdout_matches\":\"(\"}")),
+         "/events/0/rubric/checks/0/expect_stdout_matches", false},
+        {"[{\"type\":\"user.define_outcome\",\"description\":\"d\",\"rubric\":{" TEXT "},"
+         "\"max_iterations\":21}]",
+         "/events/0/max_iterations", false},
+        {"[{\"type\":\"user.define_outcome\",\"description\":\"d\",\"rubric\":{" TEXT "},"
+         "\"session_thread_id\":\"sthr_1\"}]",
+         "/events/0/session_thread_id", false},
+        {"[" DEFINE(TEXT) "," DEFINE(TEXT) "]", "/events/1/type", false},
         {"[{\"type\":\"user.interrupt\"}]", "/events/0/type", true},
         {"[{\"type\":\"user.interrupt\"},{\"type\":\"user.interrupt\",\"x\":1}]", "/events/1/x",
          false},
@@ -198,6 +273,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_message_is_stored_as_it_will_be_served),
         cmocka_unit_test(an_interrupt_may_name_a_thread),
+        cmocka_unit_test(an_outcome_is_stored_as_it_counts),
+        cmocka_unit_test(the_text_of_a_rubric_takes_the_place_of_its_file),
         cmocka_unit_test(sources_that_are_files_are_counted),
         cmocka_unit_test(every_kind_of_content_is_taken),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_pointer),
