@@ -140,6 +140,7 @@ static void fill_row(struct fork_call *s, const struct session_row *from)
     r->budget_microusd = p->budget_microusd;
     r->stop_reason = p->stop_reason;
     r->usage = p->usage;
+    r->outcomes = p->outcomes;
     r->status = SESSION_IDLE;
     r->has_sandbox = from->has_sandbox && p->tools_used;
     r->last_seq = p->cut;

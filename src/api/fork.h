@@ -23,6 +23,7 @@ struct fork_plan {
     int64_t last_us;
     struct session_usage usage;
     struct str stop_reason; /* absent: it never was idle */
+    struct str outcomes;    /* as session_row.outcomes; absent: none */
 };
 
 /* Store thread, of a plan whose `from`, `point` and `point_id` are set. `fork` has the new ids. */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/rand.h"
+#include "core/outcome_list.h"
 #include "core/turn_fork.h"
 #include "json/json.h"
 
@@ -126,6 +127,51 @@ static int rest(struct call *c, struct fork_plan *p, struct turn *t, struct err 
     return c->arena.failed ? err_set(err, ERR_LIMIT, "the session is too large") : 0;
 }
 
+/* How the outcomes stood: out of the events that are copied. What a last turn left has no event but
+ * the one that ends it, which says what its grading has cost: that is taken from the original. */
+static int add_outcomes(struct fork_plan *p, const struct event *events, size_t n, struct buf *list,
+                        struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        if (events[i].type != EVENT_SESSION_THREAD_STATUS_IDLE)
+            rc = outcome_list_apply(list, &events[i], 1, err);
+        else if (str_some(events[i].transcript))
+            rc = outcome_list_close_as(list, p->from.outcomes, err);
+    }
+    return rc;
+}
+
+static int outcomes_at(struct store_tx *tx, struct call *c, struct fork_plan *p, struct err *err)
+{
+    AUTO_ARENA struct arena a;
+    AUTO_BUF struct buf list = BUF_INIT(OUTCOME_LIST_ROOM);
+    arena_init(&a, LIMIT_PROMPT * 4ul);
+    struct event_filter f = {.before_seq = p->cut + 1,
+                             .types = 1ull << EVENT_USER_DEFINE_OUTCOME |
+                                      1ull << EVENT_SPAN_OUTCOME_EVALUATION_START |
+                                      1ull << EVENT_SPAN_OUTCOME_EVALUATION_END |
+                                      1ull << EVENT_SESSION_THREAD_STATUS_IDLE,
+                             .transcript = true,
+                             .limit = PAGE_EVENTS};
+    bool more = str_some(p->from.outcomes) && p->cut > 0;
+    int rc = 0;
+    while (rc == 0 && more) {
+        struct event *events;
+        size_t n;
+        rc = tx_event_list(tx, p->from.key, &f, &a, &events, &n, &more, err);
+        if (rc == 0)
+            rc = add_outcomes(p, events, n, &list, err);
+        if (rc == 0 && n)
+            f.after_seq = events[n - 1].seq;
+        arena_reset(&a);
+    }
+    if (rc == 0 && list.len)
+        rc = outcome_list_apply(&list, p->closing, p->nclosing, err);
+    p->outcomes = list.len ? arena_str(&c->arena, buf_view(&list)) : STR_NONE;
+    return rc;
+}
+
 int fork_plan_make(struct store_tx *tx, struct call *c, struct fork_plan *p,
                    const struct session_row *fork, struct err *err)
 {
@@ -144,6 +190,8 @@ int fork_plan_make(struct store_tx *tx, struct call *c, struct fork_plan *p,
     rc = fold(tx, c, p, t, err);
     if (rc == 0)
         rc = rest(c, p, t, err);
+    if (rc == 0)
+        rc = outcomes_at(tx, c, p, err);
     turn_fini(t);
     mem_free(t);
     return rc;
