@@ -12,7 +12,7 @@ static void general_help(struct buf *out)
     buf_z(out, "Usage: ostler COMMAND [OPTIONS]\n\n"
                "A self-hosted operating layer for AI agents.\n\nCommands:\n");
     for (const struct cli_command *c = cli_commands; c->name; c++)
-        buf_printf(out, "  %-12s %s\n", c->name, c->summary);
+        buf_printf(out, "  %-13s %s\n", c->name, c->summary);
     buf_z(out,
           "\n`ostler COMMAND --help` has the options and examples of each, `ostler --version` the "
           "version.\n\n"
