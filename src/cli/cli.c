@@ -18,6 +18,8 @@ const struct cli_command cli_commands[] = {
     {"files", "look at the files of a session, now or as of an event", cmd_files},
     {"replay", "build a session's model requests again; ask another agent or model", cmd_replay},
     {"environments", "make, list and remove the keys of self-hosted workers", cmd_environments},
+    {"rubric", "show how a rubric is read, and what in it cannot be judged", cmd_rubric},
+    {"outcome", "show verdicts, evidence and cost of a session's outcomes", cmd_outcome},
     {"keys", "create, list and revoke API keys", cmd_keys},
     {"worker", "run the tools of a self-hosted environment's sessions on this host", cmd_worker},
     {"doctor", "check what works on this host and say what to do about the rest", cmd_doctor},

@@ -15,6 +15,7 @@ enum cli_exit {
     CLI_FAILED = 1, /* the job, or what was asked for, failed */
     CLI_USAGE = 2,  /* the command line or the configuration is wrong */
     CLI_SERVER = 3, /* the server cannot be reached or started */
+    CLI_UNSATISFIED = 4, /* the job was done, and does not satisfy its rubric */
 };
 
 struct cli_command {
@@ -34,6 +35,8 @@ int cmd_rewind(int argc, char **argv);
 int cmd_files(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
 int cmd_environments(int argc, char **argv);
+int cmd_rubric(int argc, char **argv);
+int cmd_outcome(int argc, char **argv);
 int cmd_keys(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "core/rubric.h"
 #include "json/writer.h"
 
 #include <errno.h>
@@ -257,6 +258,23 @@ static int bring_directory(struct job *j, struct err *err)
     return rc;
 }
 
+static void introduce_rubric(struct job *j)
+{
+    const struct rubric_file *f = j->opt.rubric;
+    int64_t most = j->opt.max_iterations ? j->opt.max_iterations : f->max_iterations;
+    struct str *criteria;
+    size_t n = 0;
+    char iterations[64] = "";
+    struct err ignored; /* it was read before */
+    if (rubric_criteria(f->arena, f->content, &criteria, &n, &ignored))
+        return;
+    if (most)
+        snprintf(iterations, sizeof iterations, ", at most %" PRId64 " iteration%s", most,
+                 most == 1 ? "" : "s");
+    transcript_note(&j->transcript, TERM_DIM, "graded by %s: %zu criteri%s, %zu check%s%s", f->path,
+                    n, n == 1 ? "on" : "a", f->nchecks, f->nchecks == 1 ? "" : "s", iterations);
+}
+
 static void introduce(struct job *j)
 {
     struct transcript *t = &j->transcript;
@@ -277,6 +295,8 @@ static void introduce(struct job *j)
         transcript_note(t, TERM_DIM, "left out %lld that are no files, links or directories",
                         (long long)j->packed.skipped);
     transcript_note(t, TERM_BOLD, "> %s", j->opt.task);
+    if (j->opt.rubric)
+        introduce_rubric(j);
     job_flush(j);
 }
 
@@ -316,9 +336,20 @@ static void turn_ended(struct job *j, const struct follow_event *ev)
     leave(j, end);
 }
 
+/* The session is new: there is one outcome in it. */
+static void note_outcome(struct job *j, const struct follow_event *ev)
+{
+    if (!str_eqz(ev->type, "span.outcome_evaluation_end"))
+        return;
+    (void)str_copyz(j->outcome, sizeof j->outcome, json_get_str(ev->doc, "outcome_id"));
+    (void)str_copyz(j->result, sizeof j->result, json_get_str(ev->doc, "result"));
+    j->evaluations += json_get_str(ev->doc, "outcome_evaluation_start_id").len > 0;
+}
+
 static void on_event(struct follow *f, const struct follow_event *ev)
 {
     struct job *j = f->arg;
+    note_outcome(j, ev);
     if (j->watch)
         j->watch(j, ev);
     /* Totals are kept in both forms of output. */
@@ -358,6 +389,34 @@ static void on_state(struct follow *f, enum follow_state state, const struct err
     }
 }
 
+static void write_message(const struct job *j, struct jw *w)
+{
+    jw_obj(w);
+    jw_kz(w, "type", "user.message");
+    jw_key(w, "content");
+    jw_arr(w);
+    jw_obj(w);
+    jw_kz(w, "type", "text");
+    jw_kz(w, "text", j->opt.task);
+    jw_obj_end(w);
+    jw_arr_end(w);
+    jw_obj_end(w);
+}
+
+static void write_outcome(const struct job *j, struct jw *w)
+{
+    const struct rubric_file *f = j->opt.rubric;
+    int64_t most = j->opt.max_iterations ? j->opt.max_iterations : f->max_iterations;
+    jw_obj(w);
+    jw_kz(w, "type", "user.define_outcome");
+    jw_kz(w, "description", j->opt.task);
+    jw_key(w, "rubric");
+    rubric_file_write(w, f);
+    if (most)
+        jw_ki64(w, "max_iterations", most);
+    jw_obj_end(w);
+}
+
 static int send_task(struct job *j, struct err *err)
 {
     AUTO_BUF struct buf body = BUF_INIT(32 * 1024 * 1024);
@@ -365,16 +424,10 @@ static int send_task(struct job *j, struct err *err)
     jw_obj(&w);
     jw_key(&w, "events");
     jw_arr(&w);
-    jw_obj(&w);
-    jw_kz(&w, "type", "user.message");
-    jw_key(&w, "content");
-    jw_arr(&w);
-    jw_obj(&w);
-    jw_kz(&w, "type", "text");
-    jw_kz(&w, "text", j->opt.task);
-    jw_obj_end(&w);
-    jw_arr_end(&w);
-    jw_obj_end(&w);
+    if (j->opt.rubric)
+        write_outcome(j, &w);
+    else
+        write_message(j, &w);
     jw_arr_end(&w);
     jw_obj_end(&w);
     jw_done(&w);

@@ -10,6 +10,7 @@
 #include "cli/client.h"
 #include "cli/follow.h"
 #include "cli/pack.h"
+#include "cli/rubric_file.h"
 #include "cli/transcript.h"
 
 struct job_options {
@@ -25,6 +26,8 @@ struct job_options {
     bool own_only;        /* take no running server, and never leave a session behind (the demo) */
     int64_t timeout_s;    /* 0: none */
     int64_t budget_cents; /* 0: none */
+    const struct rubric_file *rubric; /* the task is to be done by it; NULL: nobody grades */
+    int64_t max_iterations;           /* 0: what the rubric says, else the server's default */
 };
 
 enum job_end {
@@ -50,6 +53,9 @@ struct job {
     char stop_reason[64];
     char patch_path[4096], outputs_path[4096];
     enum job_end end;
+    /* of the outcome, when there is a rubric; "": nothing yet */
+    char outcome[64], result[64], closing[64];
+    int64_t evaluations;
     int64_t patch_bytes;
     bool patch_checked, patch_applies;
     char patch_problem[ERR_MSG_MAX];
@@ -76,6 +82,8 @@ int job_prepare(struct job *j, struct err *err) MUST_USE;
 int job_follow(struct job *j, struct err *err) MUST_USE;
 /* Writes the patch and the outputs, checks the patch. */
 int job_collect(struct job *j, struct err *err) MUST_USE;
+/* Whether what was left behind satisfies the rubric: also when only its last grading says so. */
+bool job_satisfied(const struct job *j);
 void job_summary(struct job *j);
 /* Archives what was created (unless kept), stops a server of our own, frees. */
 void job_close(struct job *j);

@@ -106,12 +106,66 @@ int job_collect(struct job *j, struct err *err)
     return rc;
 }
 
+/* ---- the outcome ---- */
+
+/* What the last turn left is graded once more when the rubric asks for it: only the session tells.
+ */
+static void read_closing(struct job *j)
+{
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 16 * 1024 * 1024);
+    const struct json *doc = NULL;
+    char path[256];
+    struct err ignored; /* without an answer the outcome's own result stands */
+    if (!j->opt.rubric || !j->opt.rubric->closing || j->end != JOB_DONE)
+        return;
+    snprintf(path, sizeof path, "/v1/sessions/%s", j->session);
+    if (job_json(j, "GET", path, STR_NONE, &a, &doc, &ignored))
+        return;
+    json_for_each (o, json_get(doc, "outcome_evaluations"))
+        if (str_eqz(json_get_str(o, "outcome_id"), j->outcome))
+            (void)str_copyz(j->closing, sizeof j->closing,
+                            json_get_str(json_get(o, "closing"), "result"));
+}
+
+bool job_satisfied(const struct job *j)
+{
+    return strcmp(j->result, "satisfied") == 0 || strcmp(j->closing, "satisfied") == 0;
+}
+
+static void outcome_lines(struct job *j)
+{
+    struct transcript *t = &j->transcript;
+    enum term_style style = job_satisfied(j) ? TERM_GREEN : TERM_RED;
+    if (!j->opt.rubric)
+        return;
+    transcript_note(t, style, "  outcome   %s after %" PRId64 " evaluation%s",
+                    j->result[0] ? j->result : "not graded", j->evaluations,
+                    j->evaluations == 1 ? "" : "s");
+    if (j->closing[0])
+        transcript_note(t, style, "  closing   what the last turn left: %s", j->closing);
+}
+
+static void json_outcome(const struct job *j, struct jw *w)
+{
+    if (!j->opt.rubric)
+        return;
+    jw_key(w, "outcome");
+    jw_obj(w);
+    jw_kz(w, "outcome_id", j->outcome[0] ? j->outcome : NULL);
+    jw_kz(w, "result", j->result[0] ? j->result : NULL);
+    jw_ki64(w, "evaluations", j->evaluations);
+    jw_kz(w, "closing", j->closing[0] ? j->closing : NULL);
+    jw_kbool(w, "satisfied", job_satisfied(j));
+    jw_obj_end(w);
+}
+
 /* ---- the summary ---- */
 
 static const char *end_text(const struct job *j)
 {
     switch (j->end) {
-    case JOB_DONE: return "Done";
+    case JOB_DONE: return j->opt.rubric && !job_satisfied(j) ? "Not satisfied" : "Done";
     case JOB_INTERRUPTED: return j->timed_out ? "Stopped by the time limit" : "Interrupted";
     case JOB_LEFT: return "Left running";
     case JOB_LOST: return "Lost";
@@ -244,6 +298,7 @@ static void json_summary(struct job *j)
     if (t->cost_microusd >= 0)
         jw_ki64(&w, "cost_microusd", t->cost_microusd);
     jw_ki64(&w, "elapsed_ms", j->ended_ms - j->started_ms);
+    json_outcome(j, &w);
     jw_obj_end(&w);
     jw_done(&w);
     buf_ch(&t->out, '\n');
@@ -277,8 +332,10 @@ void job_summary(struct job *j)
     term_duration(&took, j->ended_ms - j->started_ms);
     bool plain = j->end == JOB_DONE || j->end == JOB_INTERRUPTED || !j->stop_reason[0];
     transcript_note(t, TERM_PLAIN, "%s", "");
-    transcript_note(t, j->end == JOB_DONE ? TERM_GREEN : TERM_RED, "%s%s%s after %s", end_text(j),
+    bool well = j->end == JOB_DONE && (!j->opt.rubric || job_satisfied(j));
+    transcript_note(t, well ? TERM_GREEN : TERM_RED, "%s%s%s after %s", end_text(j),
                     plain ? "" : ": ", plain ? "" : j->stop_reason, took.data);
+    outcome_lines(j);
     patch_lines(j);
     if (j->outputs.files)
         transcript_note(t, TERM_PLAIN, "  outputs   %s/ (%" PRId64 " file%s)", j->outputs_path,
@@ -300,7 +357,9 @@ static int exit_code(const struct job *j)
     if (j->end == JOB_LOST)
         return CLI_SERVER;
     bool fits = !j->patch_bytes || !j->patch_checked || j->patch_applies;
-    return j->end == JOB_DONE && fits ? CLI_OK : CLI_FAILED;
+    if (j->end != JOB_DONE || !fits)
+        return CLI_FAILED;
+    return j->opt.rubric && !job_satisfied(j) ? CLI_UNSATISFIED : CLI_OK;
 }
 
 static int fail(const struct job *j, const char *name, const struct err *err)
@@ -324,6 +383,8 @@ int job_run(const struct job_options *opt, const char *name)
     rc = rc ? rc : job_follow(&j, &err);
     if (rc == 0 && j.end != JOB_LEFT)
         rc = job_collect(&j, &err);
+    if (rc == 0)
+        read_closing(&j);
     int code;
     if (rc) {
         code = fail(&j, name, &err);

@@ -28,7 +28,8 @@ static const struct {
 
 static const char *const exits[] = {"done", "the job, or what was asked for, failed",
                                     "the command line or the configuration is wrong",
-                                    "the server cannot be reached or started"};
+                                    "the server cannot be reached or started",
+                                    "the job was done, and does not satisfy its rubric"};
 
 /* roff takes a line's first dot or quote for a request, and a backslash for an escape. */
 static void put(struct buf *out, struct str text)

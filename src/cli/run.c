@@ -2,6 +2,7 @@
 #include "cli/config.h"
 #include "cli/job.h"
 #include "cli/options.h"
+#include "core/outcome.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -19,17 +20,28 @@ static const char notes[] =
     "a\n"
     "provider's key (ANTHROPIC_API_KEY), else script/demo, which is a script.\n"
     "\n"
+    "With --rubric an independent grader examines the files after each turn, in a copy of them, "
+    "and\n"
+    "the agent revises its work until all criteria are met or no iteration is left. What a rubric\n"
+    "file looks like and what in it cannot be judged: `ostler rubric --help`.\n"
+    "\n"
     "Ctrl-C interrupts the agent; a second one leaves the session running.\n"
     "\n"
     "Examples:\n"
     "  ostler run \"find and fix the failing test\" --dir . --model claude-sonnet-5-5\n"
     "  ostler run \"say hello\" --dir /tmp/project --model script/demo --out /tmp/change.patch\n"
     "\n"
-    "Exit codes: 0 done, 1 the job failed, 2 usage, 3 cannot reach or start the server\n";
+    "  ostler run \"port it to C17\" --dir . --rubric rubric.yaml --max-iterations 5\n"
+    "\n"
+    "Exit codes: 0 done, and the rubric is satisfied where there is one; 1 the job failed, 2 "
+    "usage,\n"
+    "3 cannot reach or start the server, 4 done, but the rubric is not satisfied\n";
 
 int cmd_run(int argc, char **argv)
 {
     struct job_options o = {.dir = NULL};
+    const char *rubric_path = NULL;
+    struct rubric_file rubric;
     const struct option_spec options[] = {
         {"dir", 0, OPTION_TEXT, &o.dir, "DIR", "the directory to work on (required)", 0, 0},
         {"model", 'm', OPTION_TEXT, &o.model, "MODEL", "model id, for example claude-sonnet-5-5", 0,
@@ -44,6 +56,10 @@ int cmd_run(int argc, char **argv)
         {"budget", 0, OPTION_I64, &o.budget_cents, "CENTS",
          "stop before the model's list prices sum up to more", 1, 999999999999},
         {"timeout", 0, OPTION_I64, &o.timeout_s, "S", "interrupt after so many seconds", 1, 604800},
+        {"rubric", 0, OPTION_TEXT, &rubric_path, "FILE",
+         "what the result is graded by (Markdown or YAML)", 0, 0},
+        {"max-iterations", 0, OPTION_I64, &o.max_iterations, "N",
+         "gradings at most (the rubric's, else 3)", 1, OUTCOME_ITERATIONS_MAX},
         {"allow", 0, OPTION_TEXT, &o.allow, "HOST,...",
          "hosts that the agent's programs may reach (none)", 0, 0},
         {"include-ignored", 0, OPTION_FLAG, &o.include_ignored, NULL,
@@ -61,8 +77,7 @@ int cmd_run(int argc, char **argv)
             "its changes as a patch.",
         .notes = notes,
         .options = options,
-        .min_words = 1,
-        .max_words = 1,
+        .max_words = 1, /* a rubric may describe the task */
         .word_name = "TASK",
     };
     struct option_words words;
@@ -73,12 +88,19 @@ int cmd_run(int argc, char **argv)
         return cli_fail(CLI_USAGE, "run", "--dir is missing: name the directory to work on");
     if (access(o.dir, R_OK | X_OK) < 0)
         return cli_fail(CLI_USAGE, "run", "--dir %s: %s", o.dir, strerror(errno));
-    o.task = words.word[0];
+    if (o.max_iterations && !rubric_path)
+        return cli_fail(CLI_USAGE, "run", "--max-iterations goes with --rubric FILE");
+    AUTO_ARENA struct arena a;
+    arena_init(&a, 64 * 1024 * 1024);
+    struct err err;
+    if (rubric_path && rubric_file_read(&a, rubric_path, &rubric, &err))
+        return cli_fail(CLI_USAGE, "run", "--rubric: %s", err.msg);
+    o.rubric = rubric_path ? &rubric : NULL;
+    o.task = words.n ? words.word[0] : o.rubric ? arena_strz(&a, rubric.description) : NULL;
+    if (!o.task || (!words.n && !str_some(rubric.description)))
+        return cli_fail(CLI_USAGE, "run", "TASK is missing; usage: %s", spec.usage);
     if (!str_trim(str_z(o.task)).len || !str_utf8(str_z(o.task)))
         return cli_fail(CLI_USAGE, "run", "TASK must be text in UTF-8, and not empty");
-    AUTO_ARENA struct arena a;
-    arena_init(&a, 64 * 1024);
-    struct err err;
     if (!o.data && config_default_data(&a, &o.data, &err))
         return cli_fail(CLI_USAGE, "run", "%s", err.msg);
     return job_run(&o, "run");

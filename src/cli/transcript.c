@@ -1,6 +1,7 @@
 #include "cli/transcript.h"
 
 #include "base/clock.h"
+#include "cli/verdict.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -304,6 +305,67 @@ static void on_tool_result(struct transcript *t, const struct follow_event *ev)
     mem_free(c);
 }
 
+/* ---- outcomes ---- */
+
+enum { EVIDENCE_LINES = 3 };
+
+static int64_t number(const struct json *obj, const char *key)
+{
+    int64_t v = 0;
+    return json_i64(json_get(obj, key), &v) ? v : 0;
+}
+
+static void count_usage(struct transcript *t, const struct json *u)
+{
+    t->input_tokens += number(u, "input_tokens");
+    t->output_tokens += number(u, "output_tokens");
+    t->cache_tokens +=
+        number(u, "cache_read_input_tokens") + number(u, "cache_creation_input_tokens");
+}
+
+static void on_define_outcome(struct transcript *t, const struct follow_event *ev)
+{
+    if (!t->show_user)
+        return;
+    fresh_line(t);
+    block(t, json_get_str(ev->doc, "description"), "> ", TERM_BOLD, 40);
+}
+
+static void on_evaluation_start(struct transcript *t, const struct follow_event *ev)
+{
+    remember_call(t, ev);
+    fresh_line(t);
+    term_style(&t->term, &t->out, TERM_CYAN);
+    buf_z(&t->out, t->term.utf8 ? "\xe2\x97\x8f " : "* ");
+    buf_z(&t->out, "grader");
+    term_style(&t->term, &t->out, TERM_PLAIN);
+    buf_printf(&t->out, "  iteration %lld\n", (long long)number(ev->doc, "iteration"));
+    t->gap = false;
+}
+
+static void on_evaluation_end(struct transcript *t, const struct follow_event *ev)
+{
+    struct call *c = map_remove(&t->calls, json_get_str(ev->doc, "outcome_evaluation_start_id"));
+    int64_t took_us = c && c->at_us ? event_us(ev->doc) - c->at_us : -1;
+    count_usage(t, json_get(ev->doc, "usage"));
+    fresh_line(t);
+    verdict_criteria(&t->term, &t->out, json_get(ev->doc, "criteria"),
+                     json_get_str(ev->doc, "explanation"), "    ", EVIDENCE_LINES);
+    buf_z(&t->out, "    ");
+    verdict_result(&t->term, &t->out, json_get_str(ev->doc, "result"));
+    term_style(&t->term, &t->out, TERM_DIM);
+    if (took_us >= 0) {
+        buf_z(&t->out, " in ");
+        term_duration(&t->out, took_us / 1000);
+    }
+    buf_z(&t->out, ", ");
+    verdict_spent(&t->out, ev->doc);
+    term_style(&t->term, &t->out, TERM_PLAIN);
+    buf_ch(&t->out, '\n');
+    t->gap = true;
+    mem_free(c);
+}
+
 /* ---- the session itself ---- */
 
 static void on_error(struct transcript *t, const struct follow_event *ev)
@@ -322,20 +384,10 @@ static void on_error(struct transcript *t, const struct follow_event *ev)
     buf_ch(&t->out, '\n');
 }
 
-static int64_t number(const struct json *obj, const char *key)
-{
-    int64_t v = 0;
-    return json_i64(json_get(obj, key), &v) ? v : 0;
-}
-
 static void on_request_end(struct transcript *t, const struct follow_event *ev)
 {
-    const struct json *u = json_get(ev->doc, "model_usage");
     t->model_requests++;
-    t->input_tokens += number(u, "input_tokens");
-    t->output_tokens += number(u, "output_tokens");
-    t->cache_tokens +=
-        number(u, "cache_read_input_tokens") + number(u, "cache_creation_input_tokens");
+    count_usage(t, json_get(ev->doc, "model_usage"));
 }
 
 /* An exact amount in micro-dollars where the server gives one, else cents. */
@@ -369,6 +421,9 @@ void transcript_event(struct transcript *t, const struct follow_event *ev)
         {"agent.tool_result", on_tool_result},
         {"agent.mcp_tool_result", on_tool_result},
         {"user.message", on_user_message},
+        {"user.define_outcome", on_define_outcome},
+        {"span.outcome_evaluation_start", on_evaluation_start},
+        {"span.outcome_evaluation_end", on_evaluation_end},
         {"session.error", on_error},
         {"session.usage", on_usage},
         {"span.model_request_end", on_request_end},

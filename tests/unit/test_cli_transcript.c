@@ -111,6 +111,40 @@ static void a_failed_call_says_so(void **state)
     assert_string_equal(t.out.data, "    exit 1\n    failed, so far 0 tokens\n");
 }
 
+#define CRITERION(name, verdict)                                                                   \
+    "{\"name\":\"" name "\",\"verdict\":\"" verdict "\",\"comment\":\"seen\",\"evidence\":\"a.c:1" \
+    "\\n2\\n3\\n4\\n5\"}"
+
+static void an_evaluation_shows_result_and_verdicts_with_their_evidence(void **state)
+{
+    (void)state;
+    event("{\"type\":\"span.outcome_evaluation_start\",\"id\":\"sevt_1\",\"iteration\":1,"
+          "\"processed_at\":\"2026-11-20T10:00:00Z\"}");
+    event("{\"type\":\"span.outcome_evaluation_end\",\"id\":\"sevt_2\",\"result\":"
+          "\"needs_revision\",\"outcome_evaluation_start_id\":\"sevt_1\",\"explanation\":\"x\","
+          "\"processed_at\":\"2026-11-20T10:00:02.5Z\",\"usage\":{\"input_tokens\":70,"
+          "\"output_tokens\":5},\"cost_microusd\":1200,\"criteria\":[" CRITERION(
+              "One", "met") "," CRITERION("T\\u001bwo",
+                                          "partially_met") "," CRITERION("Three", "not_met") "]"
+                                                                                             "}");
+#define BELOW "                   "
+#define EVIDENCE BELOW "seen\n" BELOW "a.c:1\n" BELOW "2\n" BELOW "3\n" BELOW "(2 more lines)\n"
+    assert_string_equal(t.out.data, "* grader  iteration 1\n"
+                                    "    met            One\n" EVIDENCE
+                                    "    partially met  T\xef\xbf\xbd" "o\n" EVIDENCE
+                                    "    not met        Three\n" EVIDENCE
+                                    "    needs revision in 2.5 s, 75 tokens, $0.0012\n");
+    assert_int_equal(t.input_tokens, 70);
+}
+
+static void an_evaluation_without_criteria_shows_its_explanation(void **state)
+{
+    (void)state;
+    event("{\"type\":\"span.outcome_evaluation_end\",\"id\":\"sevt_2\",\"result\":\"interrupted\","
+          "\"outcome_evaluation_start_id\":\"\",\"explanation\":\"Interrupted by the user.\"}");
+    assert_string_equal(t.out.data, "    Interrupted by the user.\n    interrupted, 0 tokens\n");
+}
+
 static void control_characters_in_events_are_harmless(void **state)
 {
     (void)state;
@@ -176,6 +210,8 @@ int main(void)
         CASE(a_tool_call_shows_its_input_and_the_first_lines_of_its_result),
         CASE(an_edit_shows_what_it_replaces),
         CASE(a_failed_call_says_so),
+        CASE(an_evaluation_shows_result_and_verdicts_with_their_evidence),
+        CASE(an_evaluation_without_criteria_shows_its_explanation),
         CASE(control_characters_in_events_are_harmless),
         CASE(spend_is_added_up),
         CASE(events_of_odd_shape_are_survived),
