@@ -1,6 +1,6 @@
 // One `ostler serve` with a data directory of its own, and what the benchmarks ask of it.
 import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
 import path from 'node:path';
 import { adopt, remove, temporary } from './programs.mjs';
@@ -12,8 +12,10 @@ const now = () => Number(process.hrtime.bigint()) / 1e6;
 export class Server {
     #agent = new Agent({ keepAlive: true, maxSockets: 8 });
 
-    constructor(build, model) {
+    // `config`: lines of the configuration file.
+    constructor(build, model, config) {
         this.build = build;
+        this.config = config;
         this.model = model;
         this.dir = temporary();
         mkdirSync(path.join(this.dir, 'run'), { mode: 0o700 });
@@ -27,6 +29,11 @@ export class Server {
             ANTHROPIC_API_KEY: 'bench', ANTHROPIC_BASE_URL: `http://127.0.0.1:${this.model.port}`,
         };
         const args = ['serve', '--data', this.data, '--listen', '127.0.0.1:0', '--log-level', 'error', '--ready-fd', '3'];
+        if (this.config) {
+            const file = path.join(this.dir, 'ostler.yaml');
+            writeFileSync(file, this.config);
+            args.push('--config', file);
+        }
         this.log = '';
         const from = now();
         this.child = adopt(spawn(this.build.ostler, args, { env, cwd: this.dir, stdio: ['ignore', 'ignore', 'pipe', 'pipe'] }));

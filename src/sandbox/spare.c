@@ -6,6 +6,7 @@
 #include "base/rand.h"
 #include "json/json.h"
 #include "sandbox/box.h"
+#include "sandbox/orphans.h"
 #include "sandbox/tree.h"
 
 #include <dirent.h>
@@ -404,11 +405,13 @@ bool spares_adopt(struct box *b)
 {
     struct spares *sp = b->s->spares;
     char key[SPARE_KEY];
-    if (sp->warm == 0 || sp->closed || !files_are_gone(b) || b->files.used || b->adopt_tried || brings_mounts(b))
+    if (sp->warm == 0 || sp->closed || !files_are_gone(b) || b->adopt_tried || brings_mounts(b))
         return false;
+    bool had = b->files.used;
     list_for_each (it, &b->calls)
-        if (LIST_ENTRY(it, struct box_call, node)->had)
-            return false; /* it has lost one, and what was in it */
+        had = had || LIST_ENTRY(it, struct box_call, node)->had;
+    if (had)
+        return false; /* it has lost what was in it, and must not seem to find it empty */
     key_of(b->s, str_z(b->environment), &b->layer, key);
     list_for_each (it, &b->s->boxes) {
         struct box *spare = LIST_ENTRY(it, struct box, node);
@@ -475,6 +478,7 @@ static void sweep_work(struct loop_work *w)
     struct spares *sp = CONTAINER_OF(w, struct spares, sweep);
     DIR *d = opendir(sp->s->host.dir);
     struct dirent *e;
+    orphans_end();
     while (d && (e = readdir(d)))
         if (is_orphan(e->d_name))
             remove_spare(&sp->s->host, e->d_name);

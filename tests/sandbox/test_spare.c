@@ -12,6 +12,8 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -323,6 +325,59 @@ static void the_next_server_ends_what_a_killed_one_had_ready(void **state)
     fixture_close(&f);
 }
 
+/* A bubblewrap that was killed before its child had a word from it; the child. */
+static pid_t half_made(void)
+{
+    int block[2], info = memfd_create("info", 0);
+    assert_int_equal(pipe(block), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        char fds[2][16];
+        snprintf(fds[0], sizeof fds[0], "%d", block[0]);
+        snprintf(fds[1], sizeof fds[1], "%d", info);
+        execlp("bwrap", "bwrap", "--unshare-user", "--unshare-pid", "--userns-block-fd", fds[0],
+               "--info-fd", fds[1], "--ro-bind", "/", "/", "/bin/true", (char *)NULL);
+        _exit(127);
+    }
+    char text[512];
+    ssize_t n = 0;
+    for (int i = 0; i < 5000 && n < 1; i++) {
+        usleep(1000);
+        n = pread(info, text, sizeof text - 1, 0);
+    }
+    assert_true(n > 0);
+    text[n] = '\0';
+    const char *at = strstr(text, "child-pid\": ");
+    assert_non_null(at);
+    pid_t child = (pid_t)strtol(at + strlen("child-pid\": "), NULL, 10);
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    close(block[0]);
+    close(block[1]);
+    close(info);
+    return child;
+}
+
+static void what_a_killed_bubblewrap_left_half_made_is_ended(void **state)
+{
+    struct fixture f;
+    (void)state;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t child = half_made();
+    assert_int_equal(kill(child, 0), 0);
+    open_with(&f, 0);
+    int status = 0;
+    for (int i = 0; waitpid(child, &status, WNOHANG) == 0; i++) {
+        if (i == 2000) {
+            kill(child, SIGKILL);
+            fail_msg("it was left alone");
+        }
+        turn(&f, 5);
+    }
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -340,6 +395,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_warm_sandbox_that_died_is_replaced),
         cmocka_unit_test(a_server_that_ends_leaves_none),
         cmocka_unit_test(the_next_server_ends_what_a_killed_one_had_ready),
+        cmocka_unit_test(what_a_killed_bubblewrap_left_half_made_is_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
