@@ -341,6 +341,8 @@ void emit_evaluation_end(struct turn *t, struct turn_step *s, enum outcome_resul
     jw_kstr(&m.w, "explanation", buf_view(&words));
     jw_key(&m.w, "usage");
     usage_span_write(&m.w, &all, STR_NONE);
+    if (!all.unpriced)
+        jw_ki64(&m.w, "cost_microusd", all.cost_microusd);
     if (g) {
         jw_key(&m.w, "criteria");
         outcome_criteria_write(&m.w, g);
