@@ -95,14 +95,18 @@ static bool text_of(const struct reader *r, struct fy_node *value, struct str *o
     return str_some(*out);
 }
 
-static int read_text(const struct reader *r, struct fy_node *key, struct fy_node *value,
+static int read_text(const struct reader *r, struct fy_node *key, struct fy_node *value, size_t max,
                      struct str *out, struct err *err)
 {
+    char what[64];
     if (!text_of(r, value, out))
         return fail_key(r, key, "must be a text", err);
     if (!str_utf8(*out))
         return fail_key(r, key, "must be UTF-8", err);
-    return str_trim(*out).len ? 0 : fail_key(r, key, "must not be empty", err);
+    if (str_trim(*out).len == 0)
+        return fail_key(r, key, "must not be empty", err);
+    snprintf(what, sizeof what, "too long: at most %zu characters", max);
+    return str_utf8_len(*out) > max ? fail_key(r, key, what, err) : 0;
 }
 
 static int read_number(const struct reader *r, struct fy_node *key, struct fy_node *value,
@@ -138,13 +142,13 @@ static int read_map(struct reader *r, struct fy_node *map, const struct key *key
 static int read_check_name(struct reader *r, struct fy_node *key, struct fy_node *value,
                            struct err *err)
 {
-    return read_text(r, key, value, &r->check->name, err);
+    return read_text(r, key, value, LIMIT_CHECK_NAME_CHARS, &r->check->name, err);
 }
 
 static int read_check_run(struct reader *r, struct fy_node *key, struct fy_node *value,
                           struct err *err)
 {
-    return read_text(r, key, value, &r->check->run, err);
+    return read_text(r, key, value, LIMIT_CHECK_RUN_CHARS, &r->check->run, err);
 }
 
 static int read_check_matches(struct reader *r, struct fy_node *key, struct fy_node *value,
@@ -152,7 +156,7 @@ static int read_check_matches(struct reader *r, struct fy_node *key, struct fy_n
 {
     struct err why;
     char what[ERR_MSG_MAX + 32];
-    int rc = read_text(r, key, value, &r->check->matches, err);
+    int rc = read_text(r, key, value, LIMIT_CHECK_PATTERN_CHARS, &r->check->matches, err);
     if (rc || check_pattern(r->check->matches, &why) == 0)
         return rc;
     snprintf(what, sizeof what, "is no regular expression: %s", why.msg);
@@ -237,20 +241,20 @@ static int read_content(struct reader *r, struct fy_node *key, struct fy_node *v
     if (!r->f->pieces)
         return fail_key(r, key, "too large", err);
     add_piece(r->f, 0, line_of(r, value));
-    return read_text(r, key, value, &r->f->content, err);
+    return read_text(r, key, value, LIMIT_RUBRIC_CHARS, &r->f->content, err);
 }
 
 static int read_criterion_name(struct reader *r, struct fy_node *key, struct fy_node *value,
                                struct err *err)
 {
-    return read_text(r, key, value, &r->name, err);
+    return read_text(r, key, value, LIMIT_RUBRIC_CHARS, &r->name, err);
 }
 
 static int read_criterion_text(struct reader *r, struct fy_node *key, struct fy_node *value,
                                struct err *err)
 {
     r->text_line = line_of(r, value);
-    return read_text(r, key, value, &r->text, err);
+    return read_text(r, key, value, LIMIT_RUBRIC_CHARS, &r->text, err);
 }
 
 static const struct key criterion_keys[] = {
@@ -325,7 +329,7 @@ static int read_criteria(struct reader *r, struct fy_node *key, struct fy_node *
 static int read_description(struct reader *r, struct fy_node *key, struct fy_node *value,
                             struct err *err)
 {
-    return read_text(r, key, value, &r->f->description, err);
+    return read_text(r, key, value, LIMIT_OUTCOME_CHARS, &r->f->description, err);
 }
 
 static int read_iterations(struct reader *r, struct fy_node *key, struct fy_node *value,
@@ -450,7 +454,7 @@ int rubric_file_parse(struct arena *a, const char *path, struct str text, struct
                     yaml ? "names no criterion: content or criteria must say what is judged"
                          : "names no criterion: the text must say what is judged",
                     err);
-    if (str_utf8_len(out->content) > RUBRIC_CONTENT_CHARS)
+    if (str_utf8_len(out->content) > LIMIT_RUBRIC_CHARS)
         return fail(&r, 0, STR(""), "the criteria are too long: at most 262144 characters", err);
     return 0;
 }

@@ -196,6 +196,12 @@ static void a_rubric_of_any_size_ends(void **state)
         buf_printf(&b, "- {name: n%d, run: x}\n", i);
     assert_int_equal(rubric_file_parse(&arena, "a.yaml", buf_view(&b), &file, &err), ERR_INVALID);
     buf_clear(&b);
+    buf_z(&b, "criteria: [a]\nchecks:\n- name: a\n  run: ");
+    for (int i = 0; i < 16385; i++)
+        buf_ch(&b, 'x');
+    assert_int_equal(rubric_file_parse(&arena, "a.yaml", buf_view(&b), &file, &err), ERR_INVALID);
+    assert_string_equal(err.msg, "a.yaml:4: run: too long: at most 16384 characters");
+    buf_clear(&b);
     buf_z(&b, "criteria: ");
     for (int i = 0; i < 100000; i++)
         buf_ch(&b, '[');
