@@ -354,12 +354,13 @@ static void on_evaluation_end(struct transcript *t, const struct follow_event *e
     buf_z(&t->out, "    ");
     verdict_result(&t->term, &t->out, json_get_str(ev->doc, "result"));
     term_style(&t->term, &t->out, TERM_DIM);
+    buf_z(&t->out, " (");
     if (took_us >= 0) {
-        buf_z(&t->out, " in ");
         term_duration(&t->out, took_us / 1000);
+        buf_z(&t->out, ", ");
     }
-    buf_z(&t->out, ", ");
     verdict_spent(&t->out, ev->doc);
+    buf_ch(&t->out, ')');
     term_style(&t->term, &t->out, TERM_PLAIN);
     buf_ch(&t->out, '\n');
     t->gap = true;

@@ -54,8 +54,8 @@ void verdict_result(const struct term *t, struct buf *out, struct str result)
     } table[] = {
         {"satisfied", "satisfied", TERM_GREEN},
         {"needs_revision", "needs revision", TERM_YELLOW},
-        {"max_iterations_reached", "not satisfied, and no iteration is left", TERM_RED},
-        {"failed", "failed: there is no verdict", TERM_RED},
+        {"max_iterations_reached", "not satisfied, no iteration left", TERM_RED},
+        {"failed", "failed", TERM_RED},
         {"interrupted", "interrupted", TERM_RED},
         {"pending", "pending", TERM_PLAIN},
         {"running", "the agent works", TERM_PLAIN},

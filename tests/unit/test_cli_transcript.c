@@ -129,11 +129,11 @@ static void an_evaluation_shows_result_and_verdicts_with_their_evidence(void **s
                                                                                              "}");
 #define BELOW "                   "
 #define EVIDENCE BELOW "seen\n" BELOW "a.c:1\n" BELOW "2\n" BELOW "3\n" BELOW "(2 more lines)\n"
-    assert_string_equal(t.out.data, "* grader  iteration 1\n"
-                                    "    met            One\n" EVIDENCE
-                                    "    partially met  T\xef\xbf\xbd" "o\n" EVIDENCE
-                                    "    not met        Three\n" EVIDENCE
-                                    "    needs revision in 2.5 s, 75 tokens, $0.0012\n");
+    assert_string_equal(t.out.data,
+                        "* grader  iteration 1\n"
+                        "    met            One\n" EVIDENCE "    partially met  T\xef\xbf\xbd"
+                        "o\n" EVIDENCE "    not met        Three\n" EVIDENCE
+                        "    needs revision (2.5 s, 75 tokens, $0.0012)\n");
     assert_int_equal(t.input_tokens, 70);
 }
 
@@ -142,7 +142,7 @@ static void an_evaluation_without_criteria_shows_its_explanation(void **state)
     (void)state;
     event("{\"type\":\"span.outcome_evaluation_end\",\"id\":\"sevt_2\",\"result\":\"interrupted\","
           "\"outcome_evaluation_start_id\":\"\",\"explanation\":\"Interrupted by the user.\"}");
-    assert_string_equal(t.out.data, "    Interrupted by the user.\n    interrupted, 0 tokens\n");
+    assert_string_equal(t.out.data, "    Interrupted by the user.\n    interrupted (0 tokens)\n");
 }
 
 static void control_characters_in_events_are_harmless(void **state)
