@@ -29,6 +29,10 @@ const world = useServer({ config: `script_dir: ${path.resolve(import.meta.dirnam
     await w.send(running.id, 'slow');
     await stream.until('span.model_request_start');
     stream.close();
+    const working = await w.session({ agent: { model: 'script/slow' }, initial_events: [outcome(), say({ type: 'text', text: 'slow' })] });
+    const hosted = (await w.environment({ config: { type: 'self_hosted' } })).id;
+    const away = await w.session({ agent: { model: 'script/echo' }, environment: { config: { type: 'self_hosted' } } });
+    Object.assign(ids, { working: working.id, hosted, away: away.id });
     await beta.sessions.archive(archived.id);
     const [oldAgent, oldEnvironment] = [await w.agent(), await w.environment()];
     await beta.agents.archive(oldAgent.id);
@@ -40,7 +44,7 @@ const world = useServer({ config: `script_dir: ${path.resolve(import.meta.dirnam
         ended: ended.id, endedMessage: log.find((e) => e.type === 'user.message').id, waiting: waiting.id, asking: asking.id, denied: denied.id, running: running.id, archived: archived.id, plain: plain.id,
         used: session.environment_id, oldAgent: oldAgent.id, oldEnvironment: oldEnvironment.id,
         png: await upload('a.png', 'png', 'image/png'), text: await upload('a.txt', 'text', 'text/plain'), zip: await upload('a.zip', 'zip', 'application/zip'),
-        badText: await upload('b.txt', [0xff, 0xfe], 'text/plain'), empty: await upload('e.txt', '', 'text/plain'), big: await upload('big.pdf', Buffer.alloc(11 * MB, 1), 'application/pdf'),
+        badText: await upload('b.txt', [0xff, 0xfe], 'text/plain'), empty: await upload('e.txt', '', 'text/plain'), longText: await upload('l.txt', long(262145), 'text/plain'), big: await upload('big.pdf', Buffer.alloc(11 * MB, 1), 'application/pdf'),
         page: pageAsc.json.next_page, sessionsPage: pageTimes.json.next_page, late: log.at(-1).processed_at, first: log[0].processed_at,
     });
 });
@@ -61,6 +65,10 @@ const fileBlock = (type, name) => ({ type, source: { type: 'file', file_id: ids[
 const result = (id, ...content) => ({ type: 'user.custom_tool_result', custom_tool_use_id: id, content });
 const confirm = (id, verdict, extra) => ({ type: 'user.tool_confirmation', tool_use_id: id, result: verdict, ...extra });
 const interrupt = { type: 'user.interrupt' };
+const outcome = (rubric = { type: 'text', content: '- it is there' }, extra) => ({ type: 'user.define_outcome', description: 'Do it', rubric, ...extra });
+const checked = (...checks) => outcome({ type: 'text', content: 'r', checks: checks.map((c) => ({ name: 'n', run: 'true', ...c })) });
+const rubricFile = (name) => () => send(outcome({ type: 'file', file_id: ids[name] ?? name }));
+const R = '/events/0/rubric';
 const pairs = (n) => Object.fromEntries(Array.from({ length: n }, (_, i) => [`k${i}`, 'v']));
 const budget = { type: 'limit', max_list_cost: { amount: '100', currency: 'USD' } };
 
@@ -155,7 +163,10 @@ const ROWS = [
     ['a system message at the start', S, create({ initial_events: [hello, system()] }), 400, `${I}/1/type`, 'user.message'],
     ['a result at the start', S, create({ initial_events: [result('sevt_1')] }), 400, `${I}/0/type`, 'user.message'],
     ['a confirmation at the start', S, create({ initial_events: [confirm('sevt_1', 'allow')] }), 400, `${I}/0/type`, 'user.message'],
-    ['an outcome at the start', S, create({ initial_events: [{ type: 'user.define_outcome', description: 'd', rubric: { type: 'text', content: 'r' } }] }), 400, `${I}/0/type`, 'define_outcome'],
+    ['an outcome without a rubric at the start', S, create({ initial_events: [{ type: 'user.define_outcome', description: 'd' }] }), 400, `${I}/0/rubric`, 'required'],
+    ['two outcomes at the start', S, create({ initial_events: [outcome(), hello, outcome()] }), 400, `${I}/2/type`, 'At most one'],
+    ['a rubric that is no file here, at the start', S, create({ initial_events: [outcome({ type: 'file', file_id: NOBODY.file })] }), 404, `${I}/0/rubric/file_id`, 'not found'],
+    ['an outcome of a self-hosted session', S, () => ({ ...create({ initial_events: [outcome()] })(), environment_id: ids.hosted }), 400, `${I}/0/type`, 'self-hosted'],
     ['one bad event among good ones', S, create({ initial_events: [hello, say(), hello] }), 400, `${I}/1/content`, ''],
     ['a redacted block at the start', S, create({ initial_events: [say({ type: 'redacted' })] }), 400, `${I}/0/content/0/type`, 'redacted'],
     ['an unknown file at the start', S, () => create({ initial_events: [say(fileBlock('document', NOBODY.file))] })(), 404, `${I}/0/content/0/source/file_id`, 'not found'],
@@ -178,6 +189,37 @@ const ROWS = [
     ['half a commit', S, create({ resources: [{ type: 'github_repository', url: 'https://example.com/o/r', checkout: { type: 'commit', sha: 'abc' } }] }), 400, '/resources/0/checkout/sha', '40'],
     ['a token of two lines', S, create({ resources: [{ type: 'github_repository', url: 'https://example.com/o/r', authorization_token: 'a\nb' }] }), 400, '/resources/0/authorization_token', 'control'],
     ['a vault', S, create({ vault_ids: ['vlt_1'] }), 400, '/vault_ids', ''],
+
+    // outcomes
+    ['an outcome without a description', V, send({ type: 'user.define_outcome', rubric: { type: 'text', content: 'r' } }), 400, '/events/0/description', 'required'],
+    ['an outcome of nothing', V, send(outcome(undefined, { description: ' ' })), 400, '/events/0/description', 'blanks'],
+    ['a description beyond all reason', V, send(outcome(undefined, { description: long(65537) })), 400, '/events/0/description', '65536'],
+    ['an outcome without a rubric', V, send({ type: 'user.define_outcome', description: 'd' }), 400, R, 'required'],
+    ['a rubric of no kind', V, send(outcome({ content: 'r' })), 400, `${R}/type`, 'required'],
+    ['a rubric of another kind', V, send(outcome({ type: 'url', url: 'x' })), 400, `${R}/type`, "'text' or 'file'"],
+    ['an empty rubric', V, send(outcome({ type: 'text', content: '' })), 400, `${R}/content`, '1 character'],
+    ['a rubric that is too long', V, send(outcome({ type: 'text', content: long(262145) })), 400, `${R}/content`, '262144'],
+    ['a rubric that is no file here', V, rubricFile(NOBODY.file), 404, `${R}/file_id`, 'not found'],
+    ['a rubric that is no text', V, rubricFile('badText'), 400, `${R}/file_id`, 'UTF-8'],
+    ['a rubric that is an empty file', V, rubricFile('empty'), 400, `${R}/file_id`, 'blanks'],
+    ['a rubric that is a large file', V, rubricFile('big'), 400, `${R}/file_id`, 'large'],
+    ['a rubric that is a long text', V, rubricFile('longText'), 400, `${R}/file_id`, '262144'],
+    ['no iterations', V, send(outcome(undefined, { max_iterations: 0 })), 400, '/events/0/max_iterations', '1 to 20'],
+    ['21 iterations', V, send(outcome(undefined, { max_iterations: 21 })), 400, '/events/0/max_iterations', '1 to 20'],
+    ['half an iteration', V, send(outcome(undefined, { max_iterations: 1.5 })), 400, '/events/0/max_iterations', 'whole'],
+    ['an outcome of a thread', V, send(outcome(undefined, { session_thread_id: NOBODY.sthr })), 400, '/events/0/session_thread_id', 'Extra inputs'],
+    ['51 checks', V, send(checked(...Array.from({ length: 51 }, (_, i) => ({ name: `c${i}` })))), 400, `${R}/checks`, '50'],
+    ['a check without a command', V, send(checked({ run: undefined })), 400, `${R}/checks/0/run`, 'required'],
+    ['two checks of one name', V, send(checked({}, {})), 400, `${R}/checks/1/name`, 'name'],
+    ['a check with a broken pattern', V, send(checked({ expect_stdout_matches: '(' })), 400, `${R}/checks/0/expect_stdout_matches`, 'regular expression'],
+    ['a check that takes all day', V, send(checked({ timeout_seconds: 601 })), 400, `${R}/checks/0/timeout_seconds`, '1 to 600'],
+    ['an exit code that is none', V, send(checked({ expect_exit: -1 })), 400, `${R}/checks/0/expect_exit`, '0 to 255'],
+    ['a check with more to say', V, send(checked({ cwd: '/' })), 400, `${R}/checks/0/cwd`, 'Extra inputs'],
+    ['two outcomes at once', V, send(outcome(), outcome()), 400, '/events/1/type', 'At most one'],
+    ['an outcome before the end of another', events('working'), send(outcome()), 400, '/events/0/type', 'one at a time'],
+    ['an outcome before the end of another, with its interrupt', events('working'), send(interrupt, outcome()), 400, '/events/1/type', 'one at a time'],
+    ['an outcome of a session with workers', events('away'), send(outcome()), 400, '/events/0/type', 'self-hosted'],
+    ['an outcome of an archived session', events('archived'), send(outcome()), 400, null, 'archived'],
 
     // changing, archiving and deleting sessions
     ['vault ids', U, { vault_ids: ['vlt_1'] }, 400, '/vault_ids', 'reserved for future use'],
