@@ -45,7 +45,7 @@ static void criteria_that_can_be_judged_are_let_alone(void **state)
         "The script exits with 1 and prints the name of the missing file",
         "The API validates the input and returns 400 on an error",
         "Every public function in src/api has a docstring",
-        "No TODO comments remain in the source",
+        "No debugging output remains in src/main.c",
         "report.md names the root cause with file and line",
         "The page loads within 200 ms",
         "The function returns -1 for an empty list",
