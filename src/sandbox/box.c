@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "sandbox/copy.h"
 #include "sandbox/provision.h"
 #include "sandbox/restore.h"
 #include "sandbox/spare.h"
@@ -156,6 +157,7 @@ static void box_release(struct box *b)
         loop_child_close(&b->child, child_closed);
     watch_orphan(b);
     checkpoint_orphan(b);
+    copy_forget(b);
 }
 
 /* ---- calls ---- */
@@ -237,7 +239,8 @@ void box_run(struct box *b, const struct tool_call *call,
         loop_timer_stop(&b->timer); /* it was idle */
         net_up(b);                  /* if it has none yet */
     }
-    if (call->provision.len && !(b->provision && str_eqz(call->provision, b->provision))) {
+    if (call->provision.len && !b->copy &&
+        !(b->provision && str_eqz(call->provision, b->provision))) {
         mem_free(b->provision);
         b->provision = mem_dupz(call->provision.ptr, call->provision.len);
         b->provisioned = false;
@@ -266,7 +269,9 @@ static void job_done(struct loop_work *w)
     b->working = false;
     if (s->closing) {
         start_fini(&b->start);
-        if (!b->provisioning)
+        if (b->copy && !b->wipe)
+            box_close(b);
+        else if (!b->provisioning)
             box_release(b);
     } else {
         b->then(b);
@@ -580,7 +585,7 @@ void box_start_timeout(struct loop_timer *t)
 void box_destroy(struct box *b, bool wipe)
 {
     b->destroying = true;
-    b->wipe_wanted = b->wipe_wanted || wipe;
+    b->wipe_wanted = b->wipe_wanted || wipe || b->copy;
     box_kick(b);
 }
 
@@ -635,6 +640,16 @@ void box_close(struct box *b)
     struct list *n;
     while ((n = list_pop(&b->calls)))
         mem_free(LIST_ENTRY(n, struct box_call, node));
+    if (b->copy && copy_busy(b)) /* and comes here again */
+        return;
+    if (b->copy && !b->working) {
+        b->wipe = true;
+        if (sm_state(&b->sm) == BOX_CLEANING)
+            box_job(b, clean_work, clean_done);
+        else
+            end_soon(b, NULL);
+        return;
+    }
     if (b->spare && !b->taken && !b->working && sm_state(&b->sm) != BOX_ABSENT) {
         end_soon(b, NULL); /* nobody would look for it */
         return;
@@ -742,7 +757,7 @@ static bool waits_for_files(struct box *b)
         checkpoint_drop(b);
     else
         checkpoint_begin(b);
-    return checkpoint_busy(b);
+    return checkpoint_busy(b) || (copy_busy(b) && !b->wipe_wanted);
 }
 
 static void tick_spare(struct box *b)
@@ -767,6 +782,11 @@ static void tick_absent(struct box *b)
     if (b->provisioning) {
         if (b->destroying)
             provision_cancel(b->provisioning);
+        return;
+    }
+    if (b->copy && copy_busy(b)) {
+        if (b->destroying)
+            copy_cancel(b);
         return;
     }
     if (waits_for_files(b) || !b->s->probed)
@@ -806,7 +826,7 @@ static void tick_absent(struct box *b)
     }
     if (!child_is_free(b) || !layer_is_there(b))
         return;
-    if (!b->files.tried && restore_possible(b->s) && files_are_gone(b)) {
+    if (!b->copy && !b->files.tried && restore_possible(b->s) && files_are_gone(b)) {
         restore(b);
         return;
     }
@@ -844,9 +864,9 @@ static void tick(struct box *b)
             box_lost(b, "sandbox_lost");
             break;
         }
-        if (wants_provision(b) && !b->provisioning && !checkpoint_busy(b))
+        if (wants_provision(b) && !b->provisioning && !checkpoint_busy(b) && !copy_busy(b))
             provision_begin(b, b->provision_anew);
-        if (!b->provisioning && !checkpoint_busy(b))
+        if (!b->provisioning && !checkpoint_busy(b) && !copy_busy(b))
             box_send_waiting(b);
         break;
     case BOX_PROVISIONING:
@@ -866,14 +886,14 @@ void box_up(struct box *b)
     loop_timer_stop(&b->timer);
     bool started = sm_state(&b->sm) == BOX_STARTING;
     b->recorded = false;
-    b->s->stats.starts += started && !b->spare;
+    b->s->stats.starts += started && !b->spare && !b->copy;
     sm_move(&b->sm, BOX_UP);
     b->files.used = true;
     if (b->spare)
         spares_changed(b);
     else
         net_up(b);
-    if (started && !b->spare)
+    if (started && !b->spare && !b->copy)
         spares_used(b);
     tick(b);
 }

@@ -102,6 +102,10 @@ struct box {
     char key[33];             /* of a warm one: what it was made like */
     struct box *adopting;     /* the warm one that this session gets */
     struct id adopt_name;     /* and its directory */
+    /* copy.h */
+    bool copy, copy_read_only;
+    struct id copy_of;
+    int copy_lock;
     struct box_net net;
     /* watching */
     bool busy;

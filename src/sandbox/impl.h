@@ -66,6 +66,7 @@ struct sandboxes {
     struct list files;     /* struct files: queues of workspace jobs */
     struct list harvests;  /* struct harvest */
     struct list restores;  /* struct restore */
+    struct list copies;    /* struct copying: that are being made */
     struct sandbox_checkpoints keep;
     struct store_port store;
     void (*on_notice)(void *arg, struct str session_id, const struct sandbox_notice *notice);
@@ -159,6 +160,8 @@ struct start_how {
     const char *const *variables; /* as in struct recipe_how */
     const struct layer *layer;    /* the environment's, or NULL */
     int args_into;                /* as in struct recipe_how */
+    bool read_only;               /* but for /tmp */
+    bool offline;                 /* no way out, whatever the operator allows */
     bool selftest;                /* the hand tells what holds instead of serving; no info */
 };
 /* One recipe for sessions and for the probe, so that what keeps one from starting shows in the

@@ -308,7 +308,7 @@ void net_unlend(struct sandboxes *s, struct str name)
 
 void net_up(struct box *b)
 {
-    if (!b->s->host.network || b->net.added || b->net.fetch || b->s->closing)
+    if (!b->s->host.network || b->copy || b->net.added || b->net.fetch || b->s->closing)
         return;
     struct net_fetch *f = mem_zalloc(sizeof *f);
     f->s = b->s;

@@ -166,13 +166,17 @@ static void write_mounts(struct jw *w, const struct oci_spec *s)
     char size[32], name[64];
     snprintf(size, sizeof size, "size=%" PRId64, shm_mb << 20);
     const char *const proc[] = {"nosuid", "noexec", "nodev", NULL};
-    const char *const dev[] = {"nosuid", "noexec", "strictatime", "mode=755", "size=65536k", NULL};
+    const char *writable = all->read_only ? "ro" : "rw";
+    const char *const dev[] = {"nosuid",      "noexec", "strictatime", "mode=755",
+                               "size=65536k", writable, NULL};
     const char *const pts[] = {"nosuid",        "noexec",    "newinstance",
                                "ptmxmode=0666", "mode=0620", NULL};
     const char *const shm[] = {"nosuid", "nodev", "mode=1777", size, NULL};
-    const char *const run[] = {"nosuid", "nodev", "mode=755", "size=16m", NULL};
+    const char *const run[] = {"nosuid", "nodev", "mode=755", "size=16m", writable, NULL};
     jw_key(w, "mounts");
     jw_arr(w);
+    if (all->read_only && !all->root.base) /* a file system of its own below the root */
+        write_bind(w, s, "root/usr", "/usr", false);
     write_mount(w, "/proc", "proc", "proc", proc);
     write_mount(w, "/dev", "tmpfs", "tmpfs", dev);
     write_mount(w, "/dev/pts", "devpts", "devpts", pts);
@@ -293,7 +297,7 @@ int oci_spec_write(const struct oci_spec *s, const char *path, struct err *err)
     jw_key(&w, "root");
     jw_obj(&w);
     jw_kz(&w, "path", s->root);
-    jw_kbool(&w, "readonly", false);
+    jw_kbool(&w, "readonly", s->how->all->read_only);
     jw_obj_end(&w);
     jw_kz(&w, "hostname", "sandbox");
     write_process(&w, s);

@@ -44,7 +44,8 @@ struct recipe_how {
     int args_into; /* a memfd of the caller's, for what the child gets as args_fd; 0: one is made */
     bool pid1;     /* the command is pid 1 itself */
     bool die_with_server;
-    bool unsafe; /* no bubblewrap: the command as it is, with the mounts' paths on the host */
+    bool read_only; /* the root, where it could be written to otherwise */
+    bool unsafe;    /* no bubblewrap: the command as it is, with the mounts' paths on the host */
 };
 
 struct recipe {

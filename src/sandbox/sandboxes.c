@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "sandbox/build.h"
+#include "sandbox/copy.h"
 #include "sandbox/harvest.h"
 #include "sandbox/restore.h"
 #include "sandbox/spare.h"
@@ -129,6 +130,7 @@ int sandboxes_open(struct loop *l, const struct sandbox_config *cfg, struct sand
     list_init(&s->files);
     list_init(&s->harvests);
     list_init(&s->restores);
+    list_init(&s->copies);
     int rc = fill_host(&s->host, cfg, err);
     if (rc == 0)
         rc = net_init(&s->net, cfg, err);
@@ -235,6 +237,7 @@ void sandboxes_close(struct sandboxes *s, void (*closed)(void *arg), void *arg)
     files_close(s);
     builds_close(s->builds);
     spares_close(s->spares);
+    copies_close(s);
     list_for_each_safe (it, &s->boxes)
         box_close(LIST_ENTRY(it, struct box, node));
     /* Never inside this call, even when there is nothing to wait for. */
@@ -277,6 +280,14 @@ static void port_checkpoint(void *self, struct str session_id, int64_t seq, bool
         box_checkpoint(s, session_id, seq, turn_end, NULL, NULL);
 }
 
+static void port_copy(void *self, struct str session_id, struct str copy_id, bool read_only,
+                      void (*done)(void *arg, const struct err *err), void *arg)
+{
+    struct sandboxes *s = self;
+    if (!s->closing)
+        copy_start(s, session_id, copy_id, read_only, done, arg);
+}
+
 static void port_idle(void *self, struct str session_id)
 {
     struct sandboxes *s = self;
@@ -301,6 +312,7 @@ struct sandbox_port sandboxes_port(struct sandboxes *s)
                                  .ack = port_ack,
                                  .cancel = port_cancel,
                                  .checkpoint = port_checkpoint,
+                                 .copy = port_copy,
                                  .idle = port_idle,
                                  .destroy = port_destroy};
 }
@@ -337,7 +349,8 @@ static void sweep_work(struct loop_work *work)
             continue;
         /* One that came after the list was made belongs to a session that is not in it. */
         if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-            (int64_t)st.st_ctim.tv_sec * 1000000 + st.st_ctim.tv_nsec / 1000 >= w->s->opened_us)
+            (int64_t)st.st_ctim.tv_sec * 1000000 + st.st_ctim.tv_nsec / 1000 >= w->s->opened_us ||
+            copy_is_locked(dirfd(d), e->d_name))
             continue;
         if (w->ngone == cap) {
             cap = cap ? cap * 2 : 64;

@@ -35,7 +35,7 @@ static int open_closed(int at, const char *name, int flags, mode_t need)
     return fd;
 }
 
-static int open_entry(int at, const char *name, int flags, mode_t need)
+int snap_open_entry(int at, const char *name, int flags, mode_t need)
 {
     int fd = openat(at, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     return fd < 0 && errno == EACCES ? open_closed(at, name, flags | O_NONBLOCK | O_NOCTTY, need)
@@ -227,7 +227,7 @@ static int take_file(struct snap_walk *w, int at, const char *name, struct stat 
     bool steady = true;
     const struct snap_seen *s = snap_index_next(&w->seen, e->path);
     if (!s || !snap_index_same(s, st) || !take_seen(w, s, e)) {
-        AUTO_FD int fd = open_entry(at, name, 0, S_IRUSR);
+        AUTO_FD int fd = snap_open_entry(at, name, 0, S_IRUSR);
         if (fd < 0 || fstat(fd, st) < 0 || !S_ISREG(st->st_mode)) {
             *gone = true;
             return 0;
@@ -310,7 +310,7 @@ static int take_entry(struct snap_walk *w, int at, const char *name, unsigned de
     } else if (S_ISLNK(st.st_mode)) {
         take_symlink(w, at, name, &e, &gone);
     } else {
-        dir = open_entry(at, name, O_DIRECTORY, S_IRUSR | S_IXUSR);
+        dir = snap_open_entry(at, name, O_DIRECTORY, S_IRUSR | S_IXUSR);
         e.kind = SNAP_DIR;
         gone = dir < 0;
     }

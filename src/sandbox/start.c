@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "json/json.h"
+#include "sandbox/copy.h"
 #include "sandbox/layers.h"
 #include "sandbox/spare.h"
 #include "sandbox/tree.h"
@@ -29,13 +30,13 @@ int start_listen(const char *path, int fd, struct err *err)
 }
 
 /* Later ones win: an environment may set its own. */
-static void list_variables(const struct host *h, const struct layer_view *v, const char *const *own,
+static void list_variables(const struct layer_view *v, bool network, const char *const *own,
                            const char **out)
 {
     size_t n = 0;
     for (size_t i = 0; v->variables[i]; i++)
         out[n++] = v->variables[i];
-    for (size_t i = 0; h->network && net_variables[i]; i++)
+    for (size_t i = 0; network && net_variables[i]; i++)
         out[n++] = net_variables[i];
     for (size_t i = 0; own && own[i] && i < SETTINGS_VARIABLES * 2; i++)
         out[n++] = own[i];
@@ -74,7 +75,8 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
     snprintf(wall, sizeof wall, "%" PRId64, how->limits->wall_seconds * 1000);
     snprintf(port, sizeof port, "%d", NET_PORT);
     /* Where no cgroup counts, the hand does. */
-    bool counts = h->cg.kind == CGROUP_NONE;
+    bool counts = h->cg.kind == CGROUP_NONE, network = h->network && !how->offline;
+    bool writable = !how->read_only;
     const struct {
         bool wanted;
         const char *name, *value;
@@ -84,7 +86,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         {true, "--grace-ms", grace},
         {how->limits->wall_seconds > 0, "--wall-ms", wall},
         {!h->unsafe && !p->oci, "--landlock", NULL}, /* the root is there to be written to */
-        {h->network, "--proxy-port", port},
+        {network, "--proxy-port", port},
         {counts && !h->unsafe, "--pids", pids},
         {counts && !h->unsafe, "--memory-mb", memory},
         {h->unsafe, "--workdir", "/workspace"},
@@ -103,16 +105,16 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
     int rc = how->layer && how->layer->content[0] ? layer_view(how->layer, &view, err) : 0;
     if (rc)
         return rc;
-    list_variables(h, &view, how->variables, variables);
+    list_variables(&view, network, how->variables, variables);
     struct recipe_how recipe = {
         .launcher = h->hand,
         .etc = h->etc,
         .uid = p->uid,
         .mounts = {{h->hand, "/run/hand", false},
-                   {p->workspace, "/workspace", true},
+                   {p->workspace, "/workspace", writable},
                    {p->tmp, "/tmp", true},
-                   {p->home, "/home/agent", true},
-                   {p->outputs, "/mnt/session/outputs", true},
+                   {p->home, "/home/agent", writable},
+                   {p->outputs, "/mnt/session/outputs", writable},
                    {p->uploads, "/mnt/session/uploads", false},
                    {p->skills, "/workspace/skills", false}},
         .nmounts = access(p->skills, F_OK) == 0 ? 7 : 6,
@@ -130,6 +132,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .pid1 = true,
         .die_with_server = how->selftest,
         .unsafe = h->unsafe,
+        .read_only = how->read_only,
     };
     add_layer(&recipe, &view);
     if (!p->oci)
@@ -268,6 +271,8 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
         rc = session_prepare(&p, err);
     if (rc == 0)
         rc = layer_fill_home(&b->layer, p.home, p.uid, err);
+    if (b->copy)
+        copy_paths(h, &b->copy_of, &p);
     if (rc == 0 && !st->blank.z[0])
         rc = cgroup_begin(&h->cg, b->unit, err);
     if (rc == 0 && !st->blank.z[0])
@@ -278,6 +283,8 @@ int start_prepare(struct box *b, struct start *st, struct err *err)
                                               .limits = &st->limits,
                                               .variables = settings.variables,
                                               .layer = &b->layer,
+                                              .read_only = b->copy_read_only,
+                                              .offline = b->copy,
                                               .args_into = st->args},
                           &recipe, err);
     if (rc == 0)
