@@ -103,14 +103,30 @@ static void write_all(struct buf *list, const struct entries *e)
     jw_arr_end(&w);
 }
 
+/* The log has it all; the session is served whole. */
+static void shorten(struct entry *x, size_t *len)
+{
+    *len -= x->criteria.len + x->closing.len + x->explanation.len;
+    x->criteria = x->closing = x->explanation = STR_NONE;
+}
+
+static size_t length_of(const struct entries *e)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < e->n; i++) {
+        const struct entry *x = &e->list[i];
+        len += 256 + x->description.len + x->criteria.len + x->closing.len + x->explanation.len;
+    }
+    return len;
+}
+
 static int finish(struct buf *list, struct entries *e, struct err *err)
 {
+    size_t len = length_of(e);
+    for (size_t i = 0; i < e->n && len > OUTCOME_LIST_BYTES; i++)
+        if (i + 1 < e->n || len > OUTCOME_LIST_ROOM)
+            shorten(&e->list[i], &len);
     write_all(list, e);
-    /* The log has it all; the session is served whole. */
-    for (size_t i = 0; i + 1 < e->n && list->len > OUTCOME_LIST_BYTES; i++) {
-        e->list[i].criteria = e->list[i].closing = e->list[i].explanation = STR_NONE;
-        write_all(list, e);
-    }
     int rc = buf_ok(list) ? 0 : err_set(err, ERR_LIMIT, "the outcomes are too large");
     arena_fini(&e->arena);
     return rc;
@@ -123,6 +139,14 @@ static int give_up(struct entries *e, int rc)
 }
 
 /* ---- what happens to them ---- */
+
+static size_t descriptions(const struct entries *e)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < e->n; i++)
+        n += e->list[i].description.len;
+    return n;
+}
 
 int outcome_list_define(struct buf *list, struct str definition, struct err *err)
 {
@@ -141,7 +165,7 @@ int outcome_list_define(struct buf *list, struct str definition, struct err *err
                                        STR_ARG(str_utf8_take(e.list[i].id, 64)),
                                        str_eqz(e.list[i].result, "pending") ? "still queued"
                                                                             : "not at its end"));
-    if (e.n == OUTCOME_LIST_MAX || list->len > OUTCOME_LIST_BYTES / 2 + OUTCOME_LIST_BYTES / 4)
+    if (e.n == OUTCOME_LIST_MAX || descriptions(&e) > OUTCOME_LIST_BYTES / 2)
         return give_up(&e, err_set(err, ERR_INVALID,
                                    "The session has had %zu outcomes; more need a new session, or "
                                    "a fork of this one as it was earlier",

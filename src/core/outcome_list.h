@@ -12,7 +12,7 @@
 
 enum {
     OUTCOME_LIST_MAX = 1000,                    /* entries */
-    OUTCOME_LIST_BYTES = 8 * 1024 * 1024,       /* then the oldest say less */
+    OUTCOME_LIST_BYTES = 8 * 1024 * 1024,       /* about: then the oldest say less */
     OUTCOME_LIST_ROOM = OUTCOME_LIST_BYTES * 4, /* bound of the buffer that holds one */
 };
 

@@ -98,9 +98,9 @@ struct output {
 
 static bool read_output(struct str text, const char *mark, struct output *o)
 {
-    char head[CHECK_MARK + 1], middle[CHECK_MARK + 2];
+    char head[CHECK_MARK + 1], middle[CHECK_MARK + 1];
     snprintf(head, sizeof head, "%s:", mark);
-    snprintf(middle, sizeof middle, "\n%s\n", mark);
+    snprintf(middle, sizeof middle, "\n%s", mark); /* without stderr it is the last thing */
     ptrdiff_t at = str_find(text, str_z(head));
     if (at < 0)
         return false;

@@ -103,6 +103,7 @@ static void a_complete_file_is_read(void **state)
                           "models: /etc/ostler/models.yaml\n"
                           "script_dir: \"/etc/ostler/scripts\"\n"
                           "judge: {model: script/echo}\n"
+                          "grader: {model: script/bash}\n"
                           "sandbox:\n"
                           "  pids: 100\n"
                           "  memory_mb: 512\n"
@@ -128,6 +129,7 @@ static void a_complete_file_is_read(void **state)
     assert_string_equal(c.models, "/etc/ostler/models.yaml");
     assert_string_equal(c.script_dir, "/etc/ostler/scripts");
     assert_string_equal(c.judge_model, "script/echo");
+    assert_string_equal(c.grader_model, "script/bash");
     assert_int_equal(c.limits.pids, 100);
     assert_int_equal(c.limits.disk_mb, 1024);
     assert_int_equal(c.mirrors_mb, 77);
@@ -175,7 +177,7 @@ static void the_web_tools_are_configured(void **state)
     config_fini(&c);
 }
 
-static void a_judge_that_no_provider_knows_is_refused_by_name(void **state)
+static void a_judge_or_grader_that_no_provider_knows_is_refused_by_name(void **state)
 {
     (void)state;
     static const struct {
@@ -200,6 +202,10 @@ static void a_judge_that_no_provider_knows_is_refused_by_name(void **state)
         assert_non_null(strstr(err.msg, "judge.model: "));
         assert_non_null(strstr(err.msg, rows[i].model));
     }
+    c.judge_model = NULL;
+    c.grader_model = "script/none";
+    assert_int_equal(config_model_ids(&c, router, &err), ERR_INVALID);
+    assert_non_null(strstr(err.msg, "grader.model: "));
     model_router_free(router);
     loop_run(loop);
     loop_free(loop);
@@ -482,7 +488,7 @@ int main(void)
         cmocka_unit_test(addresses_are_told_apart),
         cmocka_unit_test_setup_teardown(a_complete_file_is_read, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(the_web_tools_are_configured, make_dir, remove_dir),
-        cmocka_unit_test(a_judge_that_no_provider_knows_is_refused_by_name),
+        cmocka_unit_test(a_judge_or_grader_that_no_provider_knows_is_refused_by_name),
         cmocka_unit_test_setup_teardown(providers_and_routes_are_read_in_their_order, make_dir,
                                         remove_dir),
         cmocka_unit_test_setup_teardown(a_file_of_comments_changes_nothing, make_dir, remove_dir),
