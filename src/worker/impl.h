@@ -119,8 +119,11 @@ void item_new(struct worker *w, struct str work_id, struct str session, struct s
               bool refused);
 /* Starts nothing more and goes when the last call has its result; `late`: now. */
 void item_drain(struct item *it, bool late);
-void item_close(struct item *it);       /* without a word to the server */
-void item_look(struct item *it);        /* something changed */
+void item_close(struct item *it); /* without a word to the server */
+void item_look(struct item *it);  /* something changed */
+/* The server does not take our credential for it: its calls end here, results stay in the sandbox.
+ */
+void item_disowned(struct item *it, const char *why);
 bool item_waits(const struct item *it); /* for others: it takes no place */
 
 /* ---- run.c ---- */

@@ -192,6 +192,15 @@ static void lease_changed(struct lease *l)
     finish(it, true, !lost);
 }
 
+void item_disowned(struct item *it, const char *why)
+{
+    if (sm_state(&it->sm) >= ITEM_STOPPING)
+        return;
+    log_line(LOG_WARN, "the session is not ours any more; its calls here end", "session",
+             it->session.z, "work", it->work_id, "error", why, NULL);
+    finish(it, true, false);
+}
+
 /* ---- serving ---- */
 
 bool item_waits(const struct item *it)

@@ -55,7 +55,7 @@ static int take_answer(struct lease *l, struct err *err)
     if (rc || !last.len || last.len >= sizeof l->last)
         return err_set(err, ERR_PROTOCOL, "the answer to a heartbeat cannot be read");
     (void)str_copyz(l->last, sizeof l->last, last);
-    l->ok_ms = now_ms(l);
+    l->ok_ms = l->sent_ms; /* the server may have counted from then on */
     if (json_i64(json_get(doc, "ttl_seconds"), &ttl_s) && ttl_s > 0 && ttl_s <= TTL_MAX_S) {
         l->ttl_ms = ttl_s * 1000;
         l->interval_ms = l->ttl_ms / 2;
@@ -77,8 +77,9 @@ static void beaten(struct wire_call *c, const struct err *err)
     struct lease *l = CONTAINER_OF(c, struct lease, call);
     struct err why = *err;
     if (!why.code && take_answer(l, &why) == 0) {
+        int64_t wait_ms = l->sent_ms + l->interval_ms - now_ms(l);
         l->failures = 0;
-        again_in(l, l->interval_ms);
+        again_in(l, wait_ms > 0 ? wait_ms : 0);
         return;
     }
     if (c->status == 412) {
@@ -120,6 +121,7 @@ static void beat(struct loop_timer *t)
         .path = buf_view(&path),
         .first_byte_ms = l->interval_ms < left_ms ? l->interval_ms : left_ms,
     };
+    l->sent_ms = now_ms(l);
     wire_send(&l->call, &r, beaten);
 }
 

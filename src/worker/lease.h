@@ -21,8 +21,9 @@ struct lease {
     const char *work_id;
     char last[128];        /* heartbeat */
     int64_t desired_ttl_s; /* 0: the server's */
-    int64_t ttl_ms, interval_ms, ok_ms;
-    unsigned failures; /* in a row */
+    int64_t ttl_ms, interval_ms;
+    int64_t sent_ms, ok_ms; /* the newest beat; the newest that was answered */
+    unsigned failures;      /* in a row */
     enum lease_state state;
     bool stopped;
     void (*changed)(struct lease *l); /* it is not LEASE_HELD any more; once */

@@ -127,6 +127,12 @@ static void posted(struct wire_call *c, const struct err *err)
         settle(r);
         return;
     }
+    /* Its token is over, and no heartbeat has said so yet: who gets the session next may be this
+     * worker, which then has the result without running the call again. */
+    if (c->status == 401) {
+        item_disowned(r->item, err->msg);
+        return;
+    }
     /* Refused: somebody else has answered, or the session is over. A conflict may be one in time.
      */
     if (wire_is_final(c) || (c->status == 409 && ++r->conflicts == CONFLICT_TRIES)) {

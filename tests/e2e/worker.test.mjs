@@ -2,13 +2,14 @@
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { constants, existsSync, mkdirSync, readFileSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { ENV, ENV_KEY, FakeWork } from '../lib/fake-work.mjs';
 import { Worker } from '../lib/worker.mjs';
 import { eventually, remove, scratch } from '../lib/e2e.mjs';
 
+const { O_NONBLOCK, O_WRONLY } = constants;
 let server;
 let workers;
 beforeEach(async () => {
@@ -180,6 +181,41 @@ describe('ostler worker', () => {
         const [last] = session.calls({ command: 'echo last' });
         await session.result(last);
         assert.equal(server.of('send', (r) => r.body.events[0].tool_use_id === refused.id).length, 1);
+    });
+
+    test('a result whose token is over waits in the sandbox: the call is not run again when the session comes back', async () => {
+        const w = await worker();
+        const session = server.session();
+        server.answers.send = () => ({ status: 401, json: { type: 'error', error: { type: 'authentication_error', message: 'the work item of this token is over' } } });
+        const [call] = session.calls({ command: 'echo ran >> runs; echo once' });
+        const item = server.queue(session);
+        await w.says('the session is not ours any more');
+        server.answers = {};
+        item.latest_heartbeat_at = null;
+        server.requeue(item);
+        assert.match(text(await session.result(call)), /once/);
+        assert.equal(read(w, session, 'runs'), 'ran\n');
+        assert.equal(server.of('stop').length, 0, 'it was not ours to stop');
+    });
+
+    test('a heartbeat that was answered late holds the lease from when it was sent', async () => {
+        server.ttl = 8;
+        const w = await worker();
+        const session = server.session();
+        session.calls({ command: gated });
+        let first;
+        const answer = { type: 'work_heartbeat', last_heartbeat: 'the first', lease_extended: true, state: 'active', ttl_seconds: server.ttl };
+        server.answers.heartbeat = (request) => {
+            if (first) return 'destroy';
+            first = request.at;
+            return () => server.until('six seconds', () => Date.now() - first >= 6000).then(() => ({ json: answer }));
+        };
+        server.queue(session);
+        const gate = await atGate(w, session);
+        await w.says('lease lost');
+        assert.ok(Date.now() - first < 12000, `lost after ${Date.now() - first} ms`);
+        await gate.close();
+        assert.deepEqual(session.results, []);
     });
 
     test('a lease that another worker has is lost: the call ends, nothing is sent or stopped', async () => {
@@ -369,6 +405,7 @@ describe('ostler worker', () => {
         await w.kill();
         const { pid } = JSON.parse(readFileSync(path.join(w.work, 'sandboxes', session.id, 'sandbox.json')));
         process.kill(pid, 'SIGKILL');
+        await eventually('the end of the command', () => open(file(w, session, 'gate'), O_WRONLY | O_NONBLOCK).then((again) => again.close(), () => true));
         await gate.close();
         const [next] = session.calls({ command: 'cat runs' });
         item.latest_heartbeat_at = null;
