@@ -16,9 +16,9 @@
 
 enum {
     OCI_ARGS = 16,
-    OCI_FIRST_ID = 1 << 30, /* sandboxes' users on the host begin here */
-    OCI_IDS = 2048,         /* of each: 0 to 2046 and 65534 inside; as in hand/hand.h */
-    OCI_SLOTS = 1 << 19,
+    OCI_FIRST_ID = 1 << 30,    /* sandboxes' users on the host begin here */
+    OCI_IDS = 2048,            /* of each: 0 to 2046 and 65534 inside; as in hand/hand.h */
+    OCI_SLOTS = (1 << 19) - 1, /* all of them below 2^31 */
 };
 
 struct oci {

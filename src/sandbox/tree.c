@@ -202,7 +202,8 @@ static int copy_any(const char *from, const char *to, unsigned depth, struct err
         return copy_link(from, to, err);
     if (S_ISREG(st.st_mode))
         return copy_file(from, to, &st, err);
-    return S_ISDIR(st.st_mode) ? copy_dir(from, to, depth, err) : 0;
+    bool open = (st.st_mode & (S_IROTH | S_IXOTH)) == (S_IROTH | S_IXOTH);
+    return S_ISDIR(st.st_mode) && open ? copy_dir(from, to, depth, err) : 0;
 }
 
 int tree_copy(const char *from, const char *to, struct err *err)
