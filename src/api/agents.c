@@ -54,24 +54,18 @@ static void reply_agent(struct call *c)
 static void reply_list(struct call *c)
 {
     struct agent_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        write_agent(&w, &s->rows[i]);
-    jw_arr_end(&w);
+        write_agent(w, &s->rows[i]);
+    const struct agent_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
     struct cursor next = {.list = s->version ? CURSOR_VERSIONS : CURSOR_AGENTS, .desc = true};
-    if (s->n > 0) {
-        const struct agent_row *last = &s->rows[s->n - 1];
+    if (last) {
         next.at_us = last->created_us;
         next.number = last->version;
         next.id = id_str(&last->id);
     }
-    listing_cursor(&w, "next_page", s->more && s->n > 0 ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 /* ---- finding one ---- */
@@ -232,14 +226,10 @@ static int list_step(struct store_tx *tx, struct call *c, struct err *err)
 
 void agents_list(struct call *c)
 {
+    static const struct listing_how how = {CURSOR_AGENTS, 20, 100, true, list_step, reply_list};
     struct agent_call *s = call_state(c, sizeof *s);
-    struct err err;
-    if (!s)
-        return;
-    if (listing_read(c, CURSOR_AGENTS, 20, 100, true, &s->list, &err))
-        call_fail(c, &err);
-    else
-        call_read(c, list_step, reply_list);
+    if (s)
+        listing_serve(c, &how, &s->list);
 }
 
 static int versions_step(struct store_tx *tx, struct call *c, struct err *err)
@@ -253,13 +243,11 @@ static int versions_step(struct store_tx *tx, struct call *c, struct err *err)
 
 void agents_versions(struct call *c)
 {
+    static const struct listing_how how = {CURSOR_VERSIONS, 20,        100, true,
+                                           versions_step,   reply_list};
     struct agent_call *s = call_state(c, sizeof *s);
-    struct err err;
     if (!s)
         return;
     s->version = 1; /* a list of versions: tells reply_list which cursor to make */
-    if (listing_read(c, CURSOR_VERSIONS, 20, 100, true, &s->list, &err))
-        call_fail(c, &err);
-    else
-        call_read(c, versions_step, reply_list);
+    listing_serve(c, &how, &s->list);
 }

@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "http/server.h"
 #include "json/json.h"
+#include "json/writer.h"
 #include "store/blob.h"
 #include "store/file_sweep.h"
 
@@ -150,9 +151,28 @@ struct cursor;
 /* limit (1..max), page, include_archived, created_at. */
 int listing_read(struct call *c, int list, int64_t def, int64_t max, bool desc, struct listing *out,
                  struct err *err) MUST_USE;
+/* The same for a list whose rows have a number: where to begin, 0 without a page. */
+int listing_read_number(struct call *c, int list, int64_t def, int64_t max, bool desc,
+                        int64_t *limit, int64_t *number, struct err *err) MUST_USE;
 /* "next_page":...: a cursor as a JSON member, null without one. */
-struct jw;
 void listing_cursor(struct jw *w, const char *key, const struct cursor *cursor);
+/* {"data":[rows, which the caller writes between the two],"next_page":...}; the latter also
+ * sends it. */
+struct listing_out {
+    struct buf b;
+    struct jw w;
+};
+struct jw *listing_begin(struct listing_out *out);
+void listing_end(struct call *c, struct listing_out *out, const struct cursor *next);
+/* What a handler of a list does: reads the query into `out`, takes the step, answers. */
+struct listing_how {
+    int list; /* enum cursor_list */
+    int64_t limit, limit_max;
+    bool desc;
+    int (*step)(struct store_tx *tx, struct call *c, struct err *err);
+    void (*reply)(struct call *c);
+};
+void listing_serve(struct call *c, const struct listing_how *how, struct listing *out);
 
 /* ---- stream.c ---- */
 void streams_tick(struct api *api); /* every LIMIT_STREAM_TICK_MS */

@@ -18,16 +18,8 @@ struct list_call {
 
 static int read_query(struct call *c, struct list_call *s, struct err *err)
 {
-    struct str page = query_get(&c->query, "page");
-    struct cursor cursor;
-    s->limit = CHECKPOINTS_PAGE;
-    int rc = query_i64(&c->query, "limit", 1, CHECKPOINTS_PAGE_MAX, &s->limit, err);
-    if (rc || !str_some(page))
-        return rc;
-    rc = cursor_read(&c->arena, page, CURSOR_CHECKPOINTS, true, &cursor, err);
-    if (!rc)
-        s->before = cursor.number;
-    return rc;
+    return listing_read_number(c, CURSOR_CHECKPOINTS, CHECKPOINTS_PAGE, CHECKPOINTS_PAGE_MAX, true,
+                               &s->limit, &s->before, err);
 }
 
 static int list_step(struct store_tx *tx, struct call *c, struct err *err)
@@ -55,20 +47,15 @@ static void write_row(struct jw *w, const struct checkpoint_row *r, const struct
 static void reply_list(struct call *c)
 {
     const struct list_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        write_row(&w, &s->rows[i], &s->events[i]);
-    jw_arr_end(&w);
+        write_row(w, &s->rows[i], &s->events[i]);
+    const struct checkpoint_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
     struct cursor next = {.list = CURSOR_CHECKPOINTS, .desc = true};
-    if (s->n > 0)
-        next.number = s->rows[s->n - 1].seq;
-    listing_cursor(&w, "next_page", s->more && s->n > 0 ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    if (last)
+        next.number = last->seq;
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 void checkpoints_list(struct call *c)

@@ -18,19 +18,10 @@ struct egress_call {
 
 static int read_query(struct call *c, struct egress_call *s, struct err *err)
 {
-    struct str page = query_get(&c->query, "page");
-    struct cursor cursor;
     s->outcome = -1;
-    s->limit = EGRESS_PAGE;
-    int rc = query_i64(&c->query, "limit", 1, EGRESS_PAGE_MAX, &s->limit, err);
-    if (!rc)
-        rc = query_enum(&c->query, "decision", egress_outcome_names, &s->outcome, err);
-    if (rc || !str_some(page))
-        return rc;
-    rc = cursor_read(&c->arena, page, CURSOR_EGRESS, false, &cursor, err);
-    if (!rc)
-        s->after = cursor.number;
-    return rc;
+    int rc = listing_read_number(c, CURSOR_EGRESS, EGRESS_PAGE, EGRESS_PAGE_MAX, false, &s->limit,
+                                 &s->after, err);
+    return rc ? rc : query_enum(&c->query, "decision", egress_outcome_names, &s->outcome, err);
 }
 
 static int list_step(struct store_tx *tx, struct call *c, struct err *err)
@@ -75,20 +66,15 @@ static void write_row(struct jw *w, const struct egress_row *r)
 static void reply_list(struct call *c)
 {
     const struct egress_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        write_row(&w, &s->rows[i]);
-    jw_arr_end(&w);
+        write_row(w, &s->rows[i]);
+    const struct egress_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
     struct cursor next = {.list = CURSOR_EGRESS};
-    if (s->n > 0)
-        next.number = s->rows[s->n - 1].number;
-    listing_cursor(&w, "next_page", s->more && s->n > 0 ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    if (last)
+        next.number = last->number;
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 void egress_list(struct call *c)

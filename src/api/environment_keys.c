@@ -131,34 +131,26 @@ static int list_step(struct store_tx *tx, struct call *c, struct err *err)
 static void reply_list(struct call *c)
 {
     const struct keys_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    struct cursor next = {.list = CURSOR_ENVIRONMENT_KEYS, .desc = true};
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        write_key(&w, &s->rows[i], NULL);
-    jw_arr_end(&w);
-    if (s->n) {
-        next.at_us = s->rows[s->n - 1].created_us;
-        next.id = id_str(&s->rows[s->n - 1].id);
+        write_key(w, &s->rows[i], NULL);
+    const struct environment_key_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
+    struct cursor next = {.list = CURSOR_ENVIRONMENT_KEYS, .desc = true};
+    if (last) {
+        next.at_us = last->created_us;
+        next.id = id_str(&last->id);
     }
-    listing_cursor(&w, "next_page", s->n && s->more ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 void environment_keys_list(struct call *c)
 {
+    static const struct listing_how how = {
+        CURSOR_ENVIRONMENT_KEYS, 20, 100, true, list_step, reply_list};
     struct keys_call *s = call_state(c, sizeof *s);
-    struct err err;
-    if (!s)
-        return;
-    if (listing_read(c, CURSOR_ENVIRONMENT_KEYS, 20, 100, true, &s->list, &err))
-        call_fail(c, &err);
-    else
-        call_read(c, list_step, reply_list);
+    if (s)
+        listing_serve(c, &how, &s->list);
 }
 
 /* ---- deleting ---- */

@@ -319,32 +319,24 @@ static int list_step(struct store_tx *tx, struct call *c, struct err *err)
 static void reply_list(struct call *c)
 {
     struct environment_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        write_environment(&w, c, &s->rows[i], &s->builds[i]);
-    jw_arr_end(&w);
+        write_environment(w, c, &s->rows[i], &s->builds[i]);
+    const struct environment_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
     struct cursor next = {.list = CURSOR_ENVIRONMENTS, .desc = true};
-    if (s->n > 0) {
-        next.at_us = s->rows[s->n - 1].created_us;
-        next.id = id_str(&s->rows[s->n - 1].id);
+    if (last) {
+        next.at_us = last->created_us;
+        next.id = id_str(&last->id);
     }
-    listing_cursor(&w, "next_page", s->more && s->n > 0 ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 void environments_list(struct call *c)
 {
+    static const struct listing_how how = {CURSOR_ENVIRONMENTS, 20,        100, true,
+                                           list_step,           reply_list};
     struct environment_call *s = begin(c);
-    struct err err;
-    if (!s)
-        return;
-    if (listing_read(c, CURSOR_ENVIRONMENTS, 20, 100, true, &s->list, &err))
-        call_fail(c, &err);
-    else
-        call_read(c, list_step, reply_list);
+    if (s)
+        listing_serve(c, &how, &s->list);
 }

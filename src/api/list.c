@@ -2,8 +2,6 @@
 #include "api/api_impl.h"
 #include "api/cursor.h"
 
-#include "json/writer.h"
-
 static int read_cursor(struct call *c, int list, struct str text, struct listing *out,
                        struct err *err)
 {
@@ -36,6 +34,22 @@ int listing_read(struct call *c, int list, int64_t def, int64_t max, bool desc, 
     return rc;
 }
 
+int listing_read_number(struct call *c, int list, int64_t def, int64_t max, bool desc,
+                        int64_t *limit, int64_t *number, struct err *err)
+{
+    struct str page = query_get(&c->query, "page");
+    struct cursor cursor;
+    *limit = def;
+    *number = 0;
+    int rc = query_i64(&c->query, "limit", 1, max, limit, err);
+    if (rc || !str_some(page))
+        return rc;
+    rc = cursor_read(&c->arena, page, (enum cursor_list)list, desc, &cursor, err);
+    if (!rc)
+        *number = cursor.number;
+    return rc;
+}
+
 void listing_cursor(struct jw *w, const char *key, const struct cursor *cursor)
 {
     if (!cursor) {
@@ -45,4 +59,31 @@ void listing_cursor(struct jw *w, const char *key, const struct cursor *cursor)
     AUTO_BUF struct buf b = BUF_INIT(1024);
     cursor_write(&b, cursor);
     jw_kstr(w, key, buf_view(&b));
+}
+
+struct jw *listing_begin(struct listing_out *out)
+{
+    out->b = BUF_INIT(SIZE_MAX / 4);
+    out->w = jw_to(&out->b);
+    jw_obj(&out->w);
+    jw_key(&out->w, "data");
+    jw_arr(&out->w);
+    return &out->w;
+}
+
+void listing_end(struct call *c, struct listing_out *out, const struct cursor *next)
+{
+    jw_arr_end(&out->w);
+    listing_cursor(&out->w, "next_page", next);
+    jw_obj_end(&out->w);
+    call_reply(c, &out->b);
+}
+
+void listing_serve(struct call *c, const struct listing_how *how, struct listing *out)
+{
+    struct err err;
+    if (listing_read(c, how->list, how->limit, how->limit_max, how->desc, out, &err))
+        call_fail(c, &err);
+    else
+        call_read(c, how->step, how->reply);
 }

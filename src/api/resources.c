@@ -310,32 +310,24 @@ static int list_step(struct store_tx *tx, struct call *c, struct err *err)
 static void reply_list(struct call *c)
 {
     const struct resource_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        jw_raw(&w, s->rows[i].body);
-    jw_arr_end(&w);
+        jw_raw(w, s->rows[i].body);
+    const struct resource_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
     struct cursor next = {.list = CURSOR_RESOURCES};
-    if (s->n > 0) {
-        next.at_us = s->rows[s->n - 1].created_us;
-        next.id = id_str(&s->rows[s->n - 1].id);
+    if (last) {
+        next.at_us = last->created_us;
+        next.id = id_str(&last->id);
     }
-    listing_cursor(&w, "next_page", s->more && s->n > 0 ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 void resources_list(struct call *c)
 {
+    static const struct listing_how how = {CURSOR_RESOURCES, 1000,      1000, false,
+                                           list_step,        reply_list};
     struct resource_call *s = call_state(c, sizeof *s);
-    struct err err;
-    if (!s)
-        return;
-    if (listing_read(c, CURSOR_RESOURCES, 1000, 1000, false, &s->list, &err))
-        call_fail(c, &err);
-    else
-        call_read(c, list_step, reply_list);
+    if (s)
+        listing_serve(c, &how, &s->list);
 }

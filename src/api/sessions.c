@@ -350,18 +350,12 @@ static void reply_thread(struct call *c)
 static void reply_threads(struct call *c)
 {
     struct session_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     unsigned wanted = s->filter.statuses;
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
     if (wanted == 0 || (wanted >> session_status_shown(&s->row) & 1))
-        session_thread_write(&w, &s->row, s->thread_agent, clock_unix_us());
-    jw_arr_end(&w);
-    jw_knull(&w, "next_page");
-    jw_obj_end(&w);
-    call_reply(c, &b);
+        session_thread_write(w, &s->row, s->thread_agent, clock_unix_us());
+    listing_end(c, &out, NULL);
 }
 
 void threads_get(struct call *c)

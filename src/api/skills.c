@@ -176,22 +176,17 @@ static int list_step(struct store_tx *tx, struct call *c, struct err *err)
 static void reply_list(struct call *c)
 {
     const struct skill_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
-    struct cursor next = {.list = CURSOR_SKILLS, .desc = true};
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     for (size_t i = 0; i < s->n; i++)
-        skill_write(&w, &s->rows[i], s->old);
-    jw_arr_end(&w);
-    if (s->n) {
-        next.at_us = s->rows[s->n - 1].created_us;
-        next.id = id_str(&s->rows[s->n - 1].id);
+        skill_write(w, &s->rows[i], s->old);
+    const struct skill_row *last = s->n && s->more ? &s->rows[s->n - 1] : NULL;
+    struct cursor next = {.list = CURSOR_SKILLS, .desc = true};
+    if (last) {
+        next.at_us = last->created_us;
+        next.id = id_str(&last->id);
     }
-    listing_cursor(&w, "next_page", s->n && s->more ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    listing_end(c, &out, last ? &next : NULL);
 }
 
 void skills_list(struct call *c)
@@ -273,31 +268,22 @@ static int list_versions_step(struct store_tx *tx, struct call *c, struct err *e
 static void reply_versions(struct call *c)
 {
     const struct skill_call *s = c->state;
-    struct buf b = BUF_INIT(SIZE_MAX / 4);
-    struct jw w = jw_to(&b);
+    struct listing_out out;
+    struct jw *w = listing_begin(&out);
     struct cursor next = {.list = CURSOR_SKILL_VERSIONS, .desc = true};
-    jw_obj(&w);
-    jw_key(&w, "data");
-    jw_arr(&w);
     for (size_t i = 0; i < s->n; i++)
-        skill_version_write(&w, &s->versions[i], s->old);
-    jw_arr_end(&w);
+        skill_version_write(w, &s->versions[i], s->old);
     bool more = s->n && s->more && str_i64(s->versions[s->n - 1].version, &next.number);
-    listing_cursor(&w, "next_page", more ? &next : NULL);
-    jw_obj_end(&w);
-    call_reply(c, &b);
+    listing_end(c, &out, more ? &next : NULL);
 }
 
 void skill_versions_list(struct call *c)
 {
+    static const struct listing_how how = {
+        CURSOR_SKILL_VERSIONS, 20, 1000, true, list_versions_step, reply_versions};
     struct skill_call *s = begin(c);
-    struct err err;
-    if (!s)
-        return;
-    if (listing_read(c, CURSOR_SKILL_VERSIONS, 20, 1000, true, &s->list, &err))
-        call_fail(c, &err);
-    else
-        call_read(c, list_versions_step, reply_versions);
+    if (s)
+        listing_serve(c, &how, &s->list);
 }
 
 /* ---- content ---- */
