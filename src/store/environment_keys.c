@@ -54,21 +54,12 @@ int tx_environment_key_list(struct store_tx *tx, struct str environment, const s
                             struct arena *a, struct environment_key_row **out, size_t *n,
                             bool *more, struct err *err)
 {
-    static const char sql[] =
-        KEY_SELECT " WHERE k.environment = ?1 AND " WINDOW_SQL("k.", "2", "3", "4", "5")
-            WINDOW_DESC("k.") " LIMIT ?6";
-    struct window w;
-    int rc = window_init(&w, page, &(struct range){0}, err);
-    if (rc)
-        return rc;
-    const struct db_value v[] = {db_text(environment), WINDOW_ARGS(&w), db_i64(w.limit + 1)};
-    const struct row_query q = {.sql = sql,
-                                .v = v,
-                                .nv = COUNT_OF(v),
-                                .size = sizeof(struct environment_key_row),
-                                .limit = w.limit,
-                                .read = read_key};
-    return row_query_list(tx, &q, a, out, n, more, err);
+    static const char desc[] = KEY_SELECT " WHERE k.environment = ?1 AND " WINDOW_PAGE_DESC("k.");
+    const struct window_query q = {.desc = desc,
+                                   .owner = db_text(environment),
+                                   .size = sizeof(struct environment_key_row),
+                                   .read = read_key};
+    return window_query_list(tx, &q, page, a, out, n, more, err);
 }
 
 int tx_environment_key_delete(struct store_tx *tx, struct str environment, struct str id,

@@ -175,3 +175,23 @@ void window_beside(struct window *w, const struct range *range, bool desc, int64
     else
         keep_above(w, created_us, id);
 }
+
+int window_query_list(struct store_tx *tx, const struct window_query *q, const struct page *page,
+                      struct arena *a, void *out, size_t *n, bool *more, struct err *err)
+{
+    struct window w;
+    int rc = window_init(&w, page, &(struct range){0}, err);
+    if (rc)
+        return rc;
+    const struct db_value v[] = {q->owner, WINDOW_ARGS(&w), db_i64(w.limit + 1)};
+    const struct row_query rows = {.sql = w.desc ? q->desc : q->asc,
+                                   .v = v,
+                                   .nv = COUNT_OF(v),
+                                   .size = q->size,
+                                   .limit = w.limit,
+                                   .turn = page->backward,
+                                   .read = q->read};
+    if (!rows.sql)
+        return err_at(err, ERR_INVALID, "page", "this list goes one way only");
+    return row_query_list(tx, &rows, a, out, n, more, err);
+}

@@ -94,21 +94,12 @@ int tx_resource_list(struct store_tx *tx, int64_t session_key, const struct page
                      struct arena *a, struct resource_row **out, size_t *n, bool *more,
                      struct err *err)
 {
-    static const char sql[] =
-        RESOURCE_SELECT " AND " WINDOW_SQL("r.", "2", "3", "4", "5") WINDOW_ASC("r.") " LIMIT ?6";
-    static const struct range all = {0, 0, 0, 0};
-    struct window w;
-    int rc = window_init(&w, page, &all, err);
-    if (rc)
-        return rc;
-    const struct db_value v[] = {db_i64(session_key), WINDOW_ARGS(&w), db_i64(w.limit + 1)};
-    const struct row_query q = {.sql = sql,
-                                .v = v,
-                                .nv = COUNT_OF(v),
-                                .size = sizeof(struct resource_row),
-                                .limit = w.limit,
-                                .read = read_resource};
-    return row_query_list(tx, &q, a, out, n, more, err);
+    static const char asc[] = RESOURCE_SELECT " AND " WINDOW_PAGE_ASC("r.");
+    const struct window_query q = {.asc = asc,
+                                   .owner = db_i64(session_key),
+                                   .size = sizeof(struct resource_row),
+                                   .read = read_resource};
+    return window_query_list(tx, &q, page, a, out, n, more, err);
 }
 
 int tx_session_provision(struct store_tx *tx, int64_t session_key, struct str provision,

@@ -70,23 +70,14 @@ int tx_skill_get(struct store_tx *tx, struct str ws, struct str id, struct arena
 int tx_skill_list(struct store_tx *tx, struct str ws, const struct page *page, struct arena *a,
                   struct skill_row **out, size_t *n, bool *more, struct err *err)
 {
-#define SKILL_PAGE SKILL_SELECT " WHERE s.workspace = ?1 AND " WINDOW_SQL("s.", "2", "3", "4", "5")
-    static const char asc[] = SKILL_PAGE WINDOW_ASC("s.") " LIMIT ?6";
-    static const char desc[] = SKILL_PAGE WINDOW_DESC("s.") " LIMIT ?6";
-#undef SKILL_PAGE
-    struct window w;
-    int rc = window_init(&w, page, &(struct range){0}, err);
-    if (rc)
-        return rc;
-    const struct db_value v[] = {db_text(ws), WINDOW_ARGS(&w), db_i64(w.limit + 1)};
-    const struct row_query q = {.sql = w.desc ? desc : asc,
-                                .v = v,
-                                .nv = COUNT_OF(v),
-                                .size = sizeof(struct skill_row),
-                                .limit = w.limit,
-                                .turn = page->backward,
-                                .read = read_skill};
-    return row_query_list(tx, &q, a, out, n, more, err);
+    static const char asc[] = SKILL_SELECT " WHERE s.workspace = ?1 AND " WINDOW_PAGE_ASC("s.");
+    static const char desc[] = SKILL_SELECT " WHERE s.workspace = ?1 AND " WINDOW_PAGE_DESC("s.");
+    const struct window_query q = {.asc = asc,
+                                   .desc = desc,
+                                   .owner = db_text(ws),
+                                   .size = sizeof(struct skill_row),
+                                   .read = read_skill};
+    return window_query_list(tx, &q, page, a, out, n, more, err);
 }
 
 int tx_skill_delete(struct store_tx *tx, struct str ws, struct str id, struct err *err)

@@ -80,4 +80,18 @@ void window_beside(struct window *w, const struct range *range, bool desc, int64
 #define WINDOW_ARGS(w)                                                                             \
     db_i64((w)->lo_us), db_text(str_z((w)->lo_id)), db_i64((w)->hi_us), db_text(str_z((w)->hi_id))
 
+/* A list whose rows have one owner: its key or id is ?1, the window ?2 to ?5, how many are wanted
+ * ?6. */
+struct window_query {
+    const char *asc, *desc; /* NULL: no list of these goes that way */
+    struct db_value owner;
+    size_t size; /* of one row */
+    int (*read)(const struct db_rows *r, struct arena *a, void *row, struct err *err);
+};
+/* Like row_query_list(). */
+int window_query_list(struct store_tx *tx, const struct window_query *q, const struct page *page,
+                      struct arena *a, void *out, size_t *n, bool *more, struct err *err) MUST_USE;
+#define WINDOW_PAGE_ASC(p) WINDOW_SQL(p, "2", "3", "4", "5") WINDOW_ASC(p) " LIMIT ?6"
+#define WINDOW_PAGE_DESC(p) WINDOW_SQL(p, "2", "3", "4", "5") WINDOW_DESC(p) " LIMIT ?6"
+
 #endif

@@ -123,21 +123,12 @@ int tx_work_get(struct store_tx *tx, struct str environment, struct str id, stru
 int tx_work_list(struct store_tx *tx, struct str environment, const struct page *page,
                  struct arena *a, struct work_row **out, size_t *n, bool *more, struct err *err)
 {
-    static const char sql[] =
-        WORK_SELECT " WHERE w.environment = ?1 AND " WINDOW_SQL("w.", "2", "3", "4", "5")
-            WINDOW_DESC("w.") " LIMIT ?6";
-    struct window w;
-    int rc = window_init(&w, page, &(struct range){0}, err);
-    if (rc)
-        return rc;
-    const struct db_value v[] = {db_text(environment), WINDOW_ARGS(&w), db_i64(w.limit + 1)};
-    const struct row_query q = {.sql = sql,
-                                .v = v,
-                                .nv = COUNT_OF(v),
-                                .size = sizeof(struct work_row),
-                                .limit = w.limit,
-                                .read = read_work};
-    return row_query_list(tx, &q, a, out, n, more, err);
+    static const char desc[] = WORK_SELECT " WHERE w.environment = ?1 AND " WINDOW_PAGE_DESC("w.");
+    const struct window_query q = {.desc = desc,
+                                   .owner = db_text(environment),
+                                   .size = sizeof(struct work_row),
+                                   .read = read_work};
+    return window_query_list(tx, &q, page, a, out, n, more, err);
 }
 
 int tx_work_metadata(struct store_tx *tx, int64_t key, struct str metadata, struct err *err)
