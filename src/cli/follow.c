@@ -9,7 +9,6 @@ enum {
     BACKOFF_MAX_MS = 2000,
     CONNECT_MS = 5000,
     FIRST_BYTE_MS = 15 * 1000,
-    EVENT_ARENA = LIMIT_JSON_ARENA,
     PAGE_MAX = 256 * 1024 * 1024,
 };
 
@@ -33,8 +32,9 @@ static bool is_new(struct follow *f, struct str id)
     return true;
 }
 
-static void deliver(struct follow *f, const struct json *doc)
+static void deliver(void *arg, const struct json *doc)
 {
+    struct follow *f = arg;
     struct follow_event ev = {.type = json_get_str(doc, "type"), .text = doc->raw, .doc = doc};
     if (!str_some(ev.type) || f->ended)
         return;
@@ -49,36 +49,12 @@ static void deliver(struct follow *f, const struct json *doc)
     f->on_event(f, &ev);
 }
 
-static void on_sse(void *arg, const struct sse_event *sse)
-{
-    struct follow *f = arg;
-    if (f->ended || str_eqz(sse->type, "ping") || !sse->data.len)
-        return;
-    arena_reset(&f->arena);
-    const struct json *doc;
-    struct err err;
-    if (json_parse(&f->arena, sse->data, JSON_ALLOW_DUPLICATES, &doc, &err)) {
-        f->feed_err = err;
-        return;
-    }
-    if (str_eqz(sse->type, "error"))
-        err_set(&f->feed_err, ERR_INTERNAL, STR_FMT,
-                STR_ARG(json_get_str(json_get(doc, "error"), "message")));
-    else
-        deliver(f, doc);
-}
-
 static void broken(struct loop_timer *t);
 
 static void feed(struct follow *f, struct str bytes)
 {
-    struct err err;
-    if (f->feed_err.code)
-        return;
-    if (sse_reader_feed(&f->sse, bytes, &err))
-        f->feed_err = err;
     /* Not from here: the client may be in the middle of handing over these bytes. */
-    if (f->feed_err.code && !f->ended)
+    if (!sse_json_feed(&f->sse, bytes) && !f->ended)
         loop_timer_start(&f->timer, 0, broken);
 }
 
@@ -130,7 +106,7 @@ static void restart(struct follow *f, const struct err *err)
 static void broken(struct loop_timer *t)
 {
     struct follow *f = CONTAINER_OF(t, struct follow, timer);
-    struct err why = f->feed_err;
+    struct err why = f->sse.broken;
     if (!f->ended)
         restart(f, &why);
 }
@@ -147,10 +123,11 @@ static void list_done(void *arg, const struct err *err)
         return;
     const struct json *doc = NULL;
     struct err bad = *err;
-    arena_reset(&f->arena);
+    arena_reset(&f->sse.arena);
     if (!bad.code && f->status / 100 != 2)
         client_error(f->status, buf_view(&f->page), &bad);
-    if (!bad.code && json_parse(&f->arena, buf_view(&f->page), JSON_ALLOW_DUPLICATES, &doc, &bad))
+    if (!bad.code &&
+        json_parse(&f->sse.arena, buf_view(&f->page), JSON_ALLOW_DUPLICATES, &doc, &bad))
         doc = NULL;
     if (bad.code) {
         restart(f, &bad);
@@ -296,12 +273,10 @@ static void connect_now(struct follow *f)
         .on_done = stream_done,
         .arg = f,
     };
-    sse_reader_fini(&f->sse);
-    sse_reader_init(&f->sse, LIMIT_SSE_EVENT, on_sse, f);
+    sse_json_restart(&f->sse);
     buf_clear(&f->held);
     buf_clear(&f->error_body);
     f->status = 0;
-    f->feed_err = (struct err){0};
     struct err err;
     f->call = http_call_start(f->client->http, &p, &err);
     if (!f->call)
@@ -314,11 +289,10 @@ void follow_init(struct follow *f, struct client *c, const char *session)
 {
     *f = (struct follow){.client = c, .backoff_ms = BACKOFF_MIN_MS};
     str_copyz(f->session, sizeof f->session, str_z(session));
-    sse_reader_init(&f->sse, LIMIT_SSE_EVENT, on_sse, f);
+    sse_json_init(&f->sse, deliver, f);
     buf_init(&f->page, PAGE_MAX);
     buf_init(&f->held, PAGE_MAX);
     buf_init(&f->error_body, 64 * 1024);
-    arena_init(&f->arena, EVENT_ARENA);
     loop_timer_init(c->loop, &f->timer);
 }
 
@@ -362,9 +336,8 @@ void follow_fini(struct follow *f)
     for (char *id; (id = map_next(&f->seen, &at, &key));)
         mem_free(id);
     map_fini(&f->seen);
-    sse_reader_fini(&f->sse);
+    sse_json_fini(&f->sse);
     buf_fini(&f->page);
     buf_fini(&f->held);
     buf_fini(&f->error_body);
-    arena_fini(&f->arena);
 }

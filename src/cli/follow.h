@@ -11,7 +11,7 @@
 
 #include "base/map.h"
 #include "cli/client.h"
-#include "http/sse.h"
+#include "http/sse_json.h"
 
 struct follow_event {
     struct str type;
@@ -37,7 +37,7 @@ struct follow {
 
     /* private */
     struct http_call *call, *list;
-    struct sse_reader sse;
+    struct sse_json sse;
     struct loop_timer timer;
     struct buf page, held, error_body;
     char cursor[1024], last_id[64];
@@ -45,8 +45,6 @@ struct follow {
     int64_t backoff_ms, lost_at_ms;
     int status;
     bool listing, ended, closed;
-    struct err feed_err;
-    struct arena arena;
 };
 
 void follow_init(struct follow *f, struct client *c, const char *session);

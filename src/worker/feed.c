@@ -47,7 +47,7 @@ static void lose(struct feed *f, const struct err *why, bool final)
 static void break_now(struct loop_timer *t)
 {
     struct feed *f = CONTAINER_OF(t, struct feed, timer);
-    struct err why = f->broken;
+    struct err why = f->sse.broken;
     lose(f, &why, false);
 }
 
@@ -60,32 +60,18 @@ static void break_soon(struct feed *f)
 
 /* ---- events ---- */
 
-static void on_sse(void *arg, const struct sse_event *sse)
+static void on_event(void *arg, const struct json *ev)
 {
     struct feed *f = arg;
-    const struct json *doc;
-    if (f->closing || f->broken.code || str_eqz(sse->type, "ping") || !sse->data.len)
+    if (f->closing)
         return;
-    arena_reset(&f->arena);
-    if (json_parse(&f->arena, sse->data, JSON_ALLOW_DUPLICATES, &doc, &f->broken))
-        return;
-    if (str_eqz(sse->type, "error")) {
-        err_set(&f->broken, ERR_INTERNAL, STR_FMT,
-                STR_ARG(json_get_str(json_get(doc, "error"), "message")));
-        return;
-    }
     f->failures = 0;
-    f->event(f, doc);
+    f->event(f, ev);
 }
 
 static void take(struct feed *f, struct str bytes)
 {
-    struct err err;
-    if (f->broken.code || f->closing)
-        return;
-    if (sse_reader_feed(&f->sse, bytes, &err) && !f->broken.code)
-        f->broken = err;
-    if (f->broken.code)
+    if (!f->closing && !sse_json_feed(&f->sse, bytes))
         break_soon(f);
 }
 
@@ -109,9 +95,9 @@ static void on_page(struct wire_call *c, const struct err *err)
     const struct json *doc = NULL;
     struct err bad = *err;
     bool final = bad.code && wire_is_final(c);
-    arena_reset(&f->arena);
+    arena_reset(&f->sse.arena);
     if (!bad.code &&
-        json_parse(&f->arena, buf_view(&c->body), JSON_ALLOW_DUPLICATES, &doc, &bad) == 0 &&
+        json_parse(&f->sse.arena, buf_view(&c->body), JSON_ALLOW_DUPLICATES, &doc, &bad) == 0 &&
         !json_is(json_get(doc, "data"), JSON_ARRAY))
         err_set(&bad, ERR_PROTOCOL, "the list of events cannot be read");
     if (!bad.code && !buf_ok(&f->held))
@@ -226,12 +212,10 @@ static void connect_now(struct feed *f)
         .on_done = stream_done,
         .arg = f,
     };
-    sse_reader_fini(&f->sse);
-    sse_reader_init(&f->sse, LIMIT_SSE_EVENT, on_sse, f);
+    sse_json_restart(&f->sse);
     buf_clear(&f->held);
     buf_clear(&f->error_body);
     f->status = 0;
-    f->broken = (struct err){0};
     struct err err;
     f->stream = http_call_start(f->wire->http, &p, &err);
     if (!f->stream)
@@ -243,10 +227,9 @@ static void connect_now(struct feed *f)
 void feed_start(struct feed *f)
 {
     wire_call_init(&f->list, f->wire, f->bearer);
-    sse_reader_init(&f->sse, LIMIT_SSE_EVENT, on_sse, f);
+    sse_json_init(&f->sse, on_event, f);
     buf_init(&f->held, PAGE_MAX);
     buf_init(&f->error_body, ERROR_MAX);
-    arena_init(&f->arena, LIMIT_JSON_ARENA);
     loop_timer_init(f->wire->loop, &f->timer);
     loop_timer_start(&f->timer, 0, retry);
 }
@@ -254,10 +237,9 @@ void feed_start(struct feed *f)
 static void timer_closed(struct loop_timer *t)
 {
     struct feed *f = CONTAINER_OF(t, struct feed, timer);
-    sse_reader_fini(&f->sse);
+    sse_json_fini(&f->sse);
     buf_fini(&f->held);
     buf_fini(&f->error_body);
-    arena_fini(&f->arena);
     wire_call_fini(&f->list);
     f->closed(f);
 }

@@ -6,7 +6,7 @@
 #ifndef OSTLER_WORKER_FEED_H
 #define OSTLER_WORKER_FEED_H
 
-#include "http/sse.h"
+#include "http/sse_json.h"
 #include "worker/wire.h"
 
 struct feed {
@@ -21,15 +21,13 @@ struct feed {
     /* private */
     struct http_call *stream;
     struct wire_call list;
-    struct sse_reader sse;
+    struct sse_json sse;
     struct loop_timer timer;
     struct buf held, error_body;
     char cursor[2048];
     unsigned failures;
     int status;
     bool listing, closing, told;
-    struct err broken;
-    struct arena arena;
     void (*closed)(struct feed *f);
 };
 

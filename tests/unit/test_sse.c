@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "http/sse.h"
+#include "http/sse_json.h"
 
 #include <stdio.h>
 
@@ -111,12 +111,64 @@ static void what_is_written_is_read_back(void **state)
     assert_string_equal(got.data, "agent.message|sevt_1|{\"a\":1};ping|sevt_1|{};");
 }
 
+/* ---- events that are JSON objects ---- */
+
+static void on_json(void *arg, const struct json *ev)
+{
+    struct buf *b = arg;
+    buf_str(b, json_get_str(ev, "id"));
+    buf_ch(b, ';');
+}
+
+static void a_stream_of_objects_passes_over_pings(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf got = BUF_INIT(1000);
+    struct sse_json s;
+    sse_json_init(&s, on_json, &got);
+    assert_true(
+        sse_json_feed(&s, STR("data: {\"id\":\"a\"}\n\nevent: ping\ndata: {\"id\":\"p\"}\n\n")));
+    assert_true(sse_json_feed(&s, STR("data: {\"id\":\"b\"}\n\ndata\n\n")));
+    assert_string_equal(got.data, "a;b;");
+    sse_json_fini(&s);
+}
+
+static void what_cannot_be_read_breaks_a_stream_until_it_is_restarted(void **state)
+{
+    (void)state;
+    static const struct {
+        struct str in;
+        const char *why;
+    } bad[] = {
+        {STR("event: error\ndata: {\"error\":{\"message\":\"full\"}}\n\n"), "full"},
+        {STR("data: {\n\n"), NULL},
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        AUTO_BUF struct buf got = BUF_INIT(1000), in = BUF_INIT(1000);
+        struct sse_json s;
+        sse_json_init(&s, on_json, &got);
+        buf_str(&in, bad[i].in);
+        buf_z(&in, "data: {\"id\":\"late\"}\n\n");
+        assert_false(sse_json_feed(&s, buf_view(&in)));
+        if (bad[i].why)
+            assert_string_equal(s.broken.msg, bad[i].why);
+        assert_false(sse_json_feed(&s, STR("data: {\"id\":\"later\"}\n\n")));
+        assert_int_equal(got.len, 0);
+        sse_json_restart(&s);
+        assert_true(sse_json_feed(&s, STR("data: {\"id\":\"new\"}\n\n")));
+        assert_string_equal(got.data, "new;");
+        sse_json_fini(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_give_the_same_events_in_any_cut),
         cmocka_unit_test(an_event_over_the_bound_ends_the_stream),
         cmocka_unit_test(what_is_written_is_read_back),
+        cmocka_unit_test(a_stream_of_objects_passes_over_pings),
+        cmocka_unit_test(what_cannot_be_read_breaks_a_stream_until_it_is_restarted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
