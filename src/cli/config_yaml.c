@@ -133,41 +133,24 @@ static const struct config_key top_keys[] = {
     OWN("providers", config_read_providers, .sub = config_provider_keys, .entries = "*"),
     {0}};
 
-static int line_of(struct fy_node *n)
-{
-    struct fy_token *t = n && fy_node_is_scalar(n) ? fy_node_get_scalar_token(n) : NULL;
-    const struct fy_mark *m = t ? fy_token_start_mark(t) : NULL;
-    return m ? m->line + 1 : 0;
-}
-
 int config_fail(const struct config_file *f, struct fy_node *key, const char *msg, const char *what,
                 struct err *err)
 {
-    size_t len = 0;
-    const char *name = fy_node_get_scalar(key, &len);
     char at[ERR_AT_MAX];
-    str_copyz(at, sizeof at, str_take(str_n(name, len), sizeof at - 1));
-    return err_at(err, ERR_INVALID, at, "%s:%d: %s: %s%s", f->path, line_of(key), at, msg, what);
+    str_copyz(at, sizeof at, str_take(yaml_name(key), sizeof at - 1));
+    return err_at(err, ERR_INVALID, at, "%s:%d: %s: %s%s", f->path, yaml_line(key), at, msg, what);
 }
 
 static int fail_unknown(const struct config_file *f, struct fy_node *key,
                         const struct config_key *keys, struct err *err)
 {
-    AUTO_BUF struct buf known = BUF_INIT(2048);
+    AUTO_BUF struct buf words = BUF_INIT(2048);
     const char *names[32];
-    size_t n = 0, len = 0;
+    size_t n = 0;
     for (const struct config_key *k = keys; k->name && n < COUNT_OF(names); k++)
         names[n++] = k->name;
-    const char *name = fy_node_get_scalar(key, &len);
-    char typed[64];
-    bool fits = str_copyz(typed, sizeof typed, str_n(name, len));
-    const char *near = fits ? cli_nearest(typed, names, n) : NULL;
-    if (near)
-        buf_printf(&known, "did you mean %s? ", near);
-    buf_z(&known, near ? "Known here: " : "known here: ");
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&known, "%s%s", i ? ", " : "", names[i]);
-    return config_fail(f, key, "unknown key; ", known.data, err);
+    yaml_unknown_key(&words, key, names, n);
+    return config_fail(f, key, words.data, "", err);
 }
 
 const char *config_scalar(struct config_file *f, struct fy_node *value)
@@ -221,10 +204,9 @@ int config_read_map(struct config_file *f, struct fy_node *map, const struct con
     void *at = NULL;
     for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(map, &at));) {
         struct fy_node *key = fy_node_pair_key(p), *value = fy_node_pair_value(p);
-        size_t len = 0;
-        const char *name = fy_node_get_scalar(key, &len);
+        struct str name = yaml_name(key);
         const struct config_key *k = keys;
-        while (k->name && !str_eqz(str_n(name, len), k->name))
+        while (k->name && !str_eqz(name, k->name))
             k++;
         int rc = k->name ? read_value(f, k, key, value, err) : fail_unknown(f, key, keys, err);
         if (rc && !config_excuse(f->config, err))
@@ -469,10 +451,9 @@ void config_each_key(void (*fn)(void *arg, const char *path), void *arg)
 /* ---- the document ---- */
 
 /* What libfyaml found wrong, as one line. */
-static int fail_syntax(struct fy_diag *diag, const char *path, struct err *err)
+static int fail_syntax(const struct yaml *y, const char *path, struct err *err)
 {
-    void *at = NULL;
-    const struct fy_diag_error *e = diag ? fy_diag_errors_iterate(diag, &at) : NULL;
+    const struct fy_diag_error *e = yaml_why(y);
     if (e)
         return err_set(err, ERR_INVALID, "%s:%d:%d: %s", path, e->line, e->column, e->msg);
     return err_set(err, ERR_INVALID, "%s: not YAML", path);
@@ -480,35 +461,19 @@ static int fail_syntax(struct fy_diag *diag, const char *path, struct err *err)
 
 static int read_document(struct config_file *f, struct str text, struct err *err)
 {
-    struct fy_diag *diag = fy_diag_create(NULL);
-    if (diag)
-        fy_diag_set_collect_errors(diag, true);
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
-    struct fy_document *doc = fy_document_build_from_string(&cfg, text.ptr, text.len);
-    struct fy_node *root = doc ? fy_document_root(doc) : NULL;
+    struct yaml y;
     int rc;
-    if (!doc)
-        rc = fail_syntax(diag, f->path, err);
-    else if (!root || fy_node_is_null(root))
+    yaml_open(&y, text);
+    if (!y.doc)
+        rc = fail_syntax(&y, f->path, err);
+    else if (!y.root || fy_node_is_null(y.root))
         rc = 0; /* only comments */
-    else if (!fy_node_is_mapping(root))
+    else if (!fy_node_is_mapping(y.root))
         rc = err_set(err, ERR_INVALID, "%s: must be a mapping of keys", f->path);
     else
-        rc = config_read_map(f, root, top_keys, err);
-    fy_document_destroy(doc);
-    fy_diag_destroy(diag);
+        rc = config_read_map(f, y.root, top_keys, err);
+    yaml_close(&y);
     return rc;
-}
-
-/* A stream without a document is an error to libfyaml; to us it is a file that changes nothing. */
-static bool only_comments(struct str text)
-{
-    while (str_some(text)) {
-        struct str line = str_trim(str_split(&text, '\n'));
-        if (line.len && line.ptr[0] != '#')
-            return false;
-    }
-    return true;
 }
 
 int config_yaml(struct config *c, const char *path, const char **listen, struct err *err)
@@ -518,7 +483,8 @@ int config_yaml(struct config *c, const char *path, const char **listen, struct 
     if (rc)
         return err_wrap(err, "--config");
     struct config_file f = {.config = c, .arena = &c->arena, .path = path};
-    if (!only_comments(buf_view(&text)))
+    /* Without a document it changes nothing. */
+    if (!yaml_is_empty(buf_view(&text)))
         rc = read_document(&f, buf_view(&text), err);
     *listen = f.listen;
     return rc;

@@ -7,8 +7,7 @@
 #define OSTLER_CLI_CONFIG_YAML_H
 
 #include "cli/config.h"
-
-#include <libfyaml.h>
+#include "cli/yaml.h"
 
 /* One provider or route while it is read. */
 struct config_entry {

@@ -2,11 +2,10 @@
 
 #include "base/fd.h"
 #include "base/limits.h"
-#include "cli/cli.h"
+#include "cli/yaml.h"
 #include "core/outcome.h"
 #include "engine/check.h"
 
-#include <libfyaml.h>
 #include <stdio.h>
 
 struct reader {
@@ -28,23 +27,8 @@ struct key {
 
 static int line_of(const struct reader *r, struct fy_node *n)
 {
-    void *at = NULL;
-    if (fy_node_is_mapping(n)) {
-        struct fy_node_pair *p = fy_node_mapping_iterate(n, &at);
-        n = p ? fy_node_pair_key(p) : NULL;
-    } else if (fy_node_is_sequence(n)) {
-        n = fy_node_sequence_iterate(n, &at);
-    }
-    struct fy_token *t = n && fy_node_is_scalar(n) ? fy_node_get_scalar_token(n) : NULL;
-    const struct fy_mark *m = t ? fy_token_start_mark(t) : NULL;
-    return m ? m->line + r->f->first_line : 0;
-}
-
-static struct str name_of(struct fy_node *key)
-{
-    size_t len = 0;
-    const char *name = key && fy_node_is_scalar(key) ? fy_node_get_scalar(key, &len) : NULL;
-    return name ? str_n(name, len) : STR("");
+    int line = yaml_line(n);
+    return line ? line + r->f->first_line - 1 : 0;
 }
 
 static int fail(const struct reader *r, int line, struct str key, const char *what, struct err *err)
@@ -59,7 +43,7 @@ static int fail(const struct reader *r, int line, struct str key, const char *wh
 
 static int fail_key(const struct reader *r, struct fy_node *key, const char *what, struct err *err)
 {
-    return fail(r, line_of(r, key), name_of(key), what, err);
+    return fail(r, line_of(r, key), yaml_name(key), what, err);
 }
 
 static int fail_unknown(const struct reader *r, struct fy_node *key, const struct key *keys,
@@ -68,17 +52,9 @@ static int fail_unknown(const struct reader *r, struct fy_node *key, const struc
     AUTO_BUF struct buf words = BUF_INIT(1024);
     const char *names[16];
     size_t n = 0;
-    char typed[64];
-    for (const struct key *k = keys; k->name; k++)
+    for (const struct key *k = keys; k->name && n < COUNT_OF(names); k++)
         names[n++] = k->name;
-    bool fits = str_copyz(typed, sizeof typed, name_of(key));
-    const char *near = fits ? cli_nearest(typed, names, n) : NULL;
-    buf_z(&words, "unknown key; ");
-    if (near)
-        buf_printf(&words, "did you mean %s? ", near);
-    buf_z(&words, "known here: ");
-    for (size_t i = 0; i < n; i++)
-        buf_printf(&words, "%s%s", i ? ", " : "", names[i]);
+    yaml_unknown_key(&words, key, names, n);
     return fail_key(r, key, words.data, err);
 }
 
@@ -127,7 +103,7 @@ static int read_map(struct reader *r, struct fy_node *map, const struct key *key
     for (struct fy_node_pair *p; (p = fy_node_mapping_iterate(map, &at));) {
         struct fy_node *key = fy_node_pair_key(p);
         const struct key *k = keys;
-        while (k->name && !str_eqz(name_of(key), k->name))
+        while (k->name && !str_eqz(yaml_name(key), k->name))
             k++;
         int rc =
             k->name ? k->read(r, key, fy_node_pair_value(p), err) : fail_unknown(r, key, keys, err);
@@ -187,18 +163,18 @@ static int read_check(struct reader *r, struct fy_node *key, struct fy_node *ite
 {
     struct rubric_check *c = r->check = &r->f->checks[r->f->nchecks++];
     if (!fy_node_is_mapping(item))
-        return fail(r, line_of(r, item), name_of(key), "each must be a mapping with name and run",
+        return fail(r, line_of(r, item), yaml_name(key), "each must be a mapping with name and run",
                     err);
     c->line = line_of(r, item);
     int rc = read_map(r, item, check_keys, err);
     if (rc)
         return rc;
     if (!str_some(c->name) || !str_some(c->run))
-        return fail(r, c->line, name_of(key),
+        return fail(r, c->line, yaml_name(key),
                     str_some(c->name) ? "run is missing: the command" : "name is missing", err);
     for (const struct rubric_check *other = r->f->checks; other < c; other++)
         if (str_eq(other->name, c->name))
-            return fail(r, c->line, name_of(key), "two have the same name", err);
+            return fail(r, c->line, yaml_name(key), "two have the same name", err);
     return 0;
 }
 
@@ -314,7 +290,7 @@ static int read_criteria(struct reader *r, struct fy_node *key, struct fy_node *
         if (fy_node_is_mapping(item))
             rc = read_map(r, item, criterion_keys, err);
         else if (!text_of(r, item, &r->text) || !str_utf8(r->text))
-            rc = fail(r, line, name_of(key), "each must be a text, or a mapping of name and text",
+            rc = fail(r, line, yaml_name(key), "each must be a text, or a mapping of name and text",
                       err);
         if (rc)
             return rc;
@@ -357,10 +333,9 @@ static const struct key top_keys[] = {{"description", read_description},
                                       {"closing", read_closing},
                                       {0}};
 
-static int fail_syntax(const struct reader *r, struct fy_diag *diag, struct err *err)
+static int fail_syntax(const struct reader *r, const struct yaml *y, struct err *err)
 {
-    void *at = NULL;
-    const struct fy_diag_error *e = diag ? fy_diag_errors_iterate(diag, &at) : NULL;
+    const struct fy_diag_error *e = yaml_why(y);
     return e ? fail(r, e->line + r->f->first_line - 1, STR(""), e->msg, err)
              : fail(r, r->f->first_line, STR(""), "not YAML", err);
 }
@@ -368,40 +343,25 @@ static int fail_syntax(const struct reader *r, struct fy_diag *diag, struct err 
 static int read_yaml(struct reader *r, struct str text, struct err *err)
 {
     r->source = text;
-    struct fy_diag *diag = fy_diag_create(NULL);
-    if (diag)
-        fy_diag_set_collect_errors(diag, true);
-    struct fy_parse_cfg cfg = {.flags = FYPCF_QUIET, .diag = diag};
-    struct fy_document *doc = fy_document_build_from_string(&cfg, text.ptr, text.len);
-    struct fy_node *root = doc ? fy_document_root(doc) : NULL;
+    struct yaml y;
     int rc = 0;
-    if (!doc)
-        rc = fail_syntax(r, diag, err);
-    else if (root && !fy_node_is_mapping(root))
+    yaml_open(&y, text);
+    if (!y.doc)
+        rc = fail_syntax(r, &y, err);
+    else if (y.root && !fy_node_is_mapping(y.root))
         rc = fail(r, r->f->first_line, STR(""),
                   r->front ? "the front matter must be a mapping of keys"
                            : "must be a mapping with content or criteria",
                   err);
-    else if (root)
-        rc = read_map(r, root, top_keys, err);
-    fy_document_destroy(doc);
-    fy_diag_destroy(diag);
+    else if (y.root)
+        rc = read_map(r, y.root, top_keys, err);
+    yaml_close(&y);
     return rc;
 }
 
 static bool is_fence(struct str line)
 {
     return str_eqz(str_trim(line), "---") && str_starts(line, STR("-"));
-}
-
-static bool only_comments(struct str text)
-{
-    while (str_some(text)) {
-        struct str line = str_trim(str_split(&text, '\n'));
-        if (line.len && line.ptr[0] != '#')
-            return false;
-    }
-    return true;
 }
 
 /* A first line "---" without a second one is a ruler, not a front matter. */
@@ -428,7 +388,7 @@ static int read_markdown(struct reader *r, struct str text, struct err *err)
         return fail(r, 0, STR(""), "too large", err);
     add_piece(f, 0, line);
     f->first_line = 2;
-    return only_comments(front) ? 0 : read_yaml(r, front, err);
+    return yaml_is_empty(front) ? 0 : read_yaml(r, front, err);
 }
 
 int rubric_file_parse(struct arena *a, const char *path, struct str text, struct rubric_file *out,
@@ -444,7 +404,7 @@ int rubric_file_parse(struct arena *a, const char *path, struct str text, struct
     if (str_starts(text, STR("\xef\xbb\xbf")))
         text = str_skip(text, 3);
     if (yaml)
-        rc = only_comments(text) ? 0 : read_yaml(&r, text, err);
+        rc = yaml_is_empty(text) ? 0 : read_yaml(&r, text, err);
     else
         rc = read_markdown(&r, text, err);
     if (rc)
