@@ -1,7 +1,9 @@
 #include "cli/connect.h"
 
+#include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/lock.h"
+#include "cli/options.h"
 
 static int find_server(struct connect *c, const struct connect_flags *flags, const char *data,
                        const char **url, bool *local, struct err *err)
@@ -45,4 +47,17 @@ int connect_check_session(const char *id, struct err *err)
         return 0;
     return err_at(err, ERR_INVALID, "ID",
                   "'%s' is not a session id (sesn_...); `ostler sessions` lists them", id);
+}
+
+bool connect_begin(const struct command_spec *spec, int argc, char **argv,
+                   struct option_words *words, int *exit_code)
+{
+    struct err err;
+    if (!options_begin(spec, argc, argv, words, exit_code))
+        return false;
+    if (connect_check_session(words->word[0], &err)) {
+        *exit_code = cli_fail(CLI_USAGE, spec->name, "%s", err.msg);
+        return false;
+    }
+    return true;
 }

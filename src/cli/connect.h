@@ -24,6 +24,11 @@ void connect_close(struct connect *c);
 
 /* A session id as a person types it: refused here rather than sent as a path. */
 int connect_check_session(const char *id, struct err *err) MUST_USE;
+struct command_spec;
+struct option_words;
+/* options_begin() of a command whose first word is a session's id, and that check. */
+bool connect_begin(const struct command_spec *spec, int argc, char **argv,
+                   struct option_words *words, int *exit_code) MUST_USE;
 
 #define CONNECT_OPTIONS(flags)                                                                     \
     {"server", 0, OPTION_TEXT, &(flags).server, "URL", "server to ask [OSTLER_BASE_URL]", 0, 0},   \

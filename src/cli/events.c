@@ -154,11 +154,9 @@ int cmd_events(int argc, char **argv)
     struct option_words words;
     struct err err;
     int code;
-    if (!options_begin(&spec, argc, argv, &words, &code))
+    if (!connect_begin(&spec, argc, argv, &words, &code))
         return code;
     v.session = words.word[0];
-    if (connect_check_session(v.session, &err))
-        return cli_fail(CLI_USAGE, "events", "%s", err.msg);
     transcript_init(&v.transcript, term_for(STDOUT_FILENO));
     v.transcript.show_user = true;
     int rc = connect_open(&v.connect, &flags, &err);

@@ -244,7 +244,7 @@ static int check(const struct files_view *v, struct err *err)
         return err_set(err, ERR_INVALID,
                        v->diff ? "with --diff write FROM..TO instead of --at"
                                : "--at does not go with --checkpoints");
-    return connect_check_session(v->session, err);
+    return 0;
 }
 
 int cmd_files(int argc, char **argv)
@@ -275,7 +275,7 @@ int cmd_files(int argc, char **argv)
     struct option_words words;
     struct err err = {0};
     int code;
-    if (!options_begin(&spec, argc, argv, &words, &code))
+    if (!connect_begin(&spec, argc, argv, &words, &code))
         return code;
     v.session = words.word[0];
     v.path = words.n > 1 ? words.word[1] : NULL;

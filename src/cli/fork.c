@@ -163,30 +163,33 @@ static int rewind_session(struct branch *b, const char *session, const char *eve
 
 /* ---- the commands ---- */
 
-static int run(struct branch *b, const char *command, const struct option_words *words,
-               bool rewinds)
+/* `spec` says how the two differ; the rest of it is filled in here. */
+static int run(struct command_spec *spec, int argc, char **argv, bool rewinds)
 {
-    const char *session = words->word[0], *event = words->n > 1 ? words->word[1] : NULL;
+    struct branch b = {0};
+    const struct option_spec options[] = {
+        {"title", 't', OPTION_TEXT, &b.title, "TEXT", "title of the new session", 0, 0},
+        {"agent", 'a', OPTION_TEXT, &b.agent, "ID", "go on with another agent", 0, 0},
+        {"json", 0, OPTION_FLAG, &b.json, NULL, "the whole session as JSON", 0, 0},
+        CONNECT_OPTIONS(b.flags),
+        {.kind = OPTION_END},
+    };
+    struct option_words words;
     const struct json *made;
     struct err err;
-    if (connect_check_session(session, &err))
-        return cli_fail(CLI_USAGE, command, "%s", err.msg);
-    int rc = connect_open(&b->c, &b->flags, &err);
+    int code;
+    spec->options = options;
+    spec->max_words = 2;
+    if (!connect_begin(spec, argc, argv, &words, &code))
+        return code;
+    const char *session = words.word[0], *event = words.n > 1 ? words.word[1] : NULL;
+    int rc = connect_open(&b.c, &b.flags, &err);
     if (rc == 0)
-        rc = rewinds ? rewind_session(b, session, event, &err)
-                     : fork_session(b, session, event, &made, &err);
-    connect_close(&b->c);
-    return rc ? cli_fail_err(command, &err) : CLI_OK;
+        rc = rewinds ? rewind_session(&b, session, event, &err)
+                     : fork_session(&b, session, event, &made, &err);
+    connect_close(&b.c);
+    return rc ? cli_fail_err(spec->name, &err) : CLI_OK;
 }
-
-#define BRANCH_OPTIONS(b)                                                                          \
-    {"title", 't', OPTION_TEXT, &(b).title, "TEXT", "title of the new session", 0, 0},             \
-        {"agent", 'a', OPTION_TEXT, &(b).agent, "ID", "go on with another agent", 0, 0},           \
-        {"json", 0, OPTION_FLAG, &(b).json, NULL, "the whole session as JSON", 0, 0},              \
-        CONNECT_OPTIONS((b).flags),                                                                \
-    {                                                                                              \
-        .kind = OPTION_END                                                                         \
-    }
 
 static const char fork_notes[] =
     "The new session has the conversation up to EVENT (the newest, when it is left out) and the\n"
@@ -201,23 +204,15 @@ static const char fork_notes[] =
 
 int cmd_fork(int argc, char **argv)
 {
-    struct branch b = {0};
-    const struct option_spec options[] = {BRANCH_OPTIONS(b)};
-    const struct command_spec spec = {.name = "fork",
-                                      .usage = "ostler fork SESSION [EVENT] [--title TEXT] "
-                                               "[--agent ID] [--json]",
-                                      .summary = "Makes a session that goes on from a point of "
-                                                 "another one, and prints its id.",
-                                      .notes = fork_notes,
-                                      .options = options,
-                                      .min_words = 1,
-                                      .max_words = 2,
-                                      .word_name = "SESSION"};
-    struct option_words words;
-    int code;
-    if (!options_begin(&spec, argc, argv, &words, &code))
-        return code;
-    return run(&b, "fork", &words, false);
+    struct command_spec spec = {.name = "fork",
+                                .usage = "ostler fork SESSION [EVENT] [--title TEXT] "
+                                         "[--agent ID] [--json]",
+                                .summary = "Makes a session that goes on from a point of "
+                                           "another one, and prints its id.",
+                                .notes = fork_notes,
+                                .min_words = 1,
+                                .word_name = "SESSION"};
+    return run(&spec, argc, argv, false);
 }
 
 static const char rewind_notes[] =
@@ -232,21 +227,13 @@ static const char rewind_notes[] =
 
 int cmd_rewind(int argc, char **argv)
 {
-    struct branch b = {0};
-    const struct option_spec options[] = {BRANCH_OPTIONS(b)};
-    const struct command_spec spec = {.name = "rewind",
-                                      .usage = "ostler rewind SESSION EVENT [--title TEXT] "
-                                               "[--agent ID] [--json]",
-                                      .summary = "Goes on from an earlier point in a new session, "
-                                                 "prints its id, and archives the old one.",
-                                      .notes = rewind_notes,
-                                      .options = options,
-                                      .min_words = 2,
-                                      .max_words = 2,
-                                      .word_name = "SESSION and EVENT"};
-    struct option_words words;
-    int code;
-    if (!options_begin(&spec, argc, argv, &words, &code))
-        return code;
-    return run(&b, "rewind", &words, true);
+    struct command_spec spec = {.name = "rewind",
+                                .usage = "ostler rewind SESSION EVENT [--title TEXT] "
+                                         "[--agent ID] [--json]",
+                                .summary = "Goes on from an earlier point in a new session, "
+                                           "prints its id, and archives the old one.",
+                                .notes = rewind_notes,
+                                .min_words = 2,
+                                .word_name = "SESSION and EVENT"};
+    return run(&spec, argc, argv, true);
 }

@@ -375,11 +375,9 @@ int cmd_outcome(int argc, char **argv)
     struct option_words words;
     struct err err;
     int code;
-    if (!options_begin(&spec, argc, argv, &words, &code))
+    if (!connect_begin(&spec, argc, argv, &words, &code))
         return code;
     v.session = words.word[0];
-    if (connect_check_session(v.session, &err))
-        return cli_fail(CLI_USAGE, "outcome", "%s", err.msg);
     v.term = term_for(STDOUT_FILENO);
     arena_init(&v.arena, EVENT_BYTES);
     int rc = connect_open(&v.connect, &flags, &err);
