@@ -296,10 +296,6 @@ void sessions_fork(struct call *c)
     }
     s->call = c;
     s->wait_until_us = clock_mono_us() + LIMIT_FORK_WAIT_MS * 1000;
-    s->row.id = id_new("sesn");
-    s->row.workspace_id = c->workspace_id;
-    s->row.thread_id = id_new("sthr");
-    s->row.owner = engine_peers(c->api->cfg.engine)->me;
-    s->row.created_us = s->row.updated_us = clock_unix_us();
+    session_begin(c, &s->row);
     call_read(c, plan_step, planned);
 }

@@ -17,6 +17,8 @@ static inline bool session_self_hosted(const struct session_row *row)
 {
     return str_eqz(row->environment, "{\"type\":\"self_hosted\"}");
 }
+/* A row for a new session of the caller: ids, owner and times. Loop thread. */
+void session_begin(struct call *c, struct session_row *row);
 void session_reply(struct call *c, const struct session_row *row);
 
 #endif

@@ -241,11 +241,7 @@ void sessions_create(struct call *c)
         call_fail(c, &err);
         return;
     }
-    s->row.id = id_new("sesn");
-    s->row.workspace_id = c->workspace_id;
-    s->row.thread_id = id_new("sthr");
-    s->row.owner = engine_peers(c->api->cfg.engine)->me;
-    s->row.created_us = s->row.updated_us = clock_unix_us();
+    session_begin(c, &s->row);
     if (sources_any(s->events, s->nevents) || outcomes_any_file(s->events, s->nevents))
         call_read(c, prepare_step, prepared);
     else

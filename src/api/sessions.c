@@ -29,6 +29,15 @@ struct session_call {
 
 /* ---- shared ---- */
 
+void session_begin(struct call *c, struct session_row *row)
+{
+    row->id = id_new("sesn");
+    row->workspace_id = c->workspace_id;
+    row->thread_id = id_new("sthr");
+    row->owner = engine_peers(c->api->cfg.engine)->me;
+    row->created_us = row->updated_us = clock_unix_us();
+}
+
 int session_find(struct store_tx *tx, struct call *c, struct session_row *row, struct err *err)
 {
     int rc = ERR_NOT_FOUND;
