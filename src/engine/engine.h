@@ -42,7 +42,7 @@ struct engine_stats {
     int64_t actors, turns, model_requests, model_failures, tool_calls, resumed;
     int64_t tool_failures[ENGINE_TOOL_REASONS];
     int64_t evaluations[COUNT_OF(outcome_results)]; /* of outcomes that have ended, by result */
-    struct model_usage usage; /* sums; of requests that failed, too */
+    struct model_usage usage;                       /* sums; of requests that failed, too */
 };
 
 struct engine *engine_new(const struct engine_config *cfg);
