@@ -2,6 +2,17 @@
 
 static const char *const tools[] = {"bash", "read", "write", "edit", "glob", "grep"};
 
+bool plan_names(struct str s, size_t max)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+              c == '_' || (c == '-' && i)))
+            return false;
+    }
+    return s.len > 0 && s.len < max;
+}
+
 void plan_init(struct plan *p)
 {
     *p = (struct plan){0};
@@ -29,10 +40,9 @@ void plan_fini(struct plan *p)
     map_fini(&p->threads);
 }
 
-/* What names a directory, a line of a file and a piece of a URL. */
 static bool usable(struct str id)
 {
-    return id.len > 0 && id.len < ID_MAX && id_from(id).z[0];
+    return plan_names(id, ID_MAX);
 }
 
 static struct plan_call *call_of(struct plan *p, struct str id)

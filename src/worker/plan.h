@@ -41,6 +41,10 @@ struct plan {
     uint64_t moves; /* grows with every event that starts an idle time anew, or ends it */
 };
 
+/* Fit to name a directory, a line of a file and a piece of a URL; what else the server calls
+ * something is nothing to us. */
+bool plan_names(struct str s, size_t max);
+
 void plan_init(struct plan *p);
 void plan_fini(struct plan *p);
 

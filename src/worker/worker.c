@@ -135,18 +135,6 @@ static void poll_failed(struct worker *w, const char *why)
     poll_in(w, ms);
 }
 
-/* What names a directory, a line of a file and a piece of a URL. */
-static bool is_id(struct str s, size_t max)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.ptr[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-              c == '_' || (c == '-' && i)))
-            return false;
-    }
-    return s.len > 0 && s.len < max;
-}
-
 static bool is_token(struct str s)
 {
     for (size_t i = 0; i < s.len; i++)
@@ -195,9 +183,9 @@ static int take_item(struct worker *w, struct arena *a, const struct json *doc, 
     struct str id = json_get_str(doc, "id");
     const struct json *data = json_get(doc, "data");
     struct str session = json_get_str(data, "id"), secret = json_get_str(doc, "secret");
-    if (!is_id(id, sizeof((struct item *)0)->work_id))
+    if (!plan_names(id, sizeof((struct item *)0)->work_id))
         return err_set(err, ERR_INVALID, "the server sent an item without a usable id");
-    if (!str_eqz(json_get_str(data, "type"), "session") || !is_id(session, ID_MAX)) {
+    if (!str_eqz(json_get_str(data, "type"), "session") || !plan_names(session, ID_MAX)) {
         char name[128], type[64];
         (void)str_copyz(name, sizeof name, id);
         (void)str_copyz(type, sizeof type, json_get_str(data, "type"));
@@ -387,7 +375,7 @@ static int fill_wire(struct worker *w, const struct worker_config *cfg, struct e
         !str_copyz(w->wire.base, sizeof w->wire.base, url))
         return err_at(err, ERR_INVALID, "--url", "'%s' is not a server's URL; write https://HOST",
                       cfg->url);
-    if (!is_id(str_z(cfg->environment), sizeof w->wire.environment))
+    if (!plan_names(str_z(cfg->environment), sizeof w->wire.environment))
         return err_at(err, ERR_INVALID, "--environment", "'%s' is not an environment's id",
                       cfg->environment);
     if (!is_token(str_z(cfg->key)) || !str_copyz(w->wire.key, sizeof w->wire.key, str_z(cfg->key)))
