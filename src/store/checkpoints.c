@@ -55,6 +55,19 @@ static int put_row(struct store_tx *tx, int64_t session, const struct checkpoint
                    NULL, err);
 }
 
+/* One that comes behind a later event's (of another process, say) may be a change of that one, and
+ * then needs its contents: a branch from here on takes them as well. */
+static int hold_later(struct store_tx *tx, int64_t session, int64_t seq, struct err *err)
+{
+    static const char later[] = "SELECT 1 FROM checkpoint WHERE session = ?1 AND seq > ?2 LIMIT 1";
+    static const char sql[] = "UPDATE session_blob SET seq = ?2 WHERE session = ?1 AND seq > ?2";
+    int64_t found = 0;
+    int rc = db_number(tx->db, later, DB_ARGS(db_i64(session), db_i64(seq)), 0, &found, err);
+    if (rc || !found)
+        return rc;
+    return db_exec(tx->db, sql, DB_ARGS(db_i64(session), db_i64(seq)), NULL, err);
+}
+
 int tx_checkpoint_put(struct store_tx *tx, struct str session_id, const struct checkpoint_row *row,
                       const struct checkpoint_blob *blobs, size_t nblobs, struct err *err)
 {
@@ -68,6 +81,8 @@ int tx_checkpoint_put(struct store_tx *tx, struct str session_id, const struct c
         return no_session(session_id, err);
     for (size_t i = 0; i < nblobs && rc == 0; i++)
         rc = add_blob(tx, session, row->seq, &blobs[i], err);
+    if (rc == 0)
+        rc = hold_later(tx, session, row->seq, err);
     /* One that nobody counts would be swept away under it. */
     if (rc == 0)
         rc = db_number(tx->db, has, DB_ARGS(db_i64(session), db_text(row->manifest)), 0, &found,

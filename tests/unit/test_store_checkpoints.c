@@ -230,6 +230,22 @@ static void a_branch_takes_what_its_checkpoints_need_and_no_more(void **state)
 
 /* ---- plans ---- */
 
+static void a_branch_from_what_was_kept_out_of_order_keeps_what_it_needs(void **state)
+{
+    (void)state;
+    struct session_row s = a_session(), fork = a_session();
+    OK(put(&s, 10, "o10", "op10"));
+    OK(put(&s, 20, "o20", "op20"));
+    /* Behind the later one: nothing had changed since, so that it is the same manifest. */
+    const struct checkpoint_row row = {.seq = 15, .turn_end = true, .manifest = STR("o20")};
+    OK(tx_checkpoint_put(&t.tx, id_str(&s.id), &row, NULL, 0, &t.err));
+    OK(tx_checkpoint_copy(&t.tx, s.key, fork.key, 17, &t.err));
+    assert_string_equal(at(&fork, 0), "o20");
+    OK(tx_session_delete(&t.tx, s.key, &t.err));
+    assert_int_equal(refs("o20"), 1);
+    assert_int_equal(refs("op20"), 1);
+}
+
 static void plan(const char *sql, char out[1024])
 {
     AUTO_ROWS struct db_rows rows = {0};
@@ -282,6 +298,7 @@ int main(void)
         T(the_checkpoint_of_a_deleted_session_says_so),
         T(what_is_due_is_done_with_a_checkpoint_of_it_or_a_later_one),
         T(a_branch_takes_what_its_checkpoints_need_and_no_more),
+        T(a_branch_from_what_was_kept_out_of_order_keeps_what_it_needs),
         T(no_query_walks_the_checkpoints_of_other_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
