@@ -217,7 +217,8 @@ struct snap_walk {
     struct snap_index_writer index;
     struct snap_entries now; /* out */
     int64_t files, size_bytes;
-    char *data; /* SNAP_WHOLE + 1 bytes */
+    int64_t looked; /* names, also of what is left out */
+    char *data;     /* SNAP_WHOLE + 1 bytes */
     struct buf path, names;
 };
 int snap_walk(struct snap_walk *w, struct err *err) MUST_USE;

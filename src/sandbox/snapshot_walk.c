@@ -96,12 +96,23 @@ static uint64_t skip_hole(struct reading *r, int64_t offset, int64_t size)
     return r->hole_end > offset ? (uint64_t)(r->hole_end - offset) / SNAP_PIECE : 0;
 }
 
-/* In pieces, up to the size that it had when it was opened. */
+static int too_large(const struct snap_walk *w, int64_t bytes, struct err *err)
+{
+    int64_t max = w->how->max_bytes;
+    return max && bytes > max
+               ? err_set(err, ERR_LIMIT, "the files have more than %" PRId64 " MB", max >> 20)
+               : 0;
+}
+
+/* In pieces, up to the size that it had when it was opened. A few bytes in each piece take hardly
+ * any room, but as long to read as all of it: the bound is looked at on the way. */
 static int read_pieces(struct reading *r, int64_t size, struct err *err)
 {
     char *data = r->w->data;
     int64_t at = 0;
     while (at < size) {
+        if (too_large(r->w, r->w->size_bytes + at - r->zeros, err))
+            return ERR_LIMIT;
         uint64_t holes = skip_hole(r, at, size);
         if (holes) {
             int64_t end = at + (int64_t)holes * SNAP_PIECE;
@@ -270,12 +281,11 @@ static int too_deep(struct snap_walk *w, struct err *err)
 static int check_bounds(const struct snap_walk *w, struct err *err)
 {
     const struct snapshot_how *how = w->how;
-    if (how->max_files && (int64_t)w->now.n > how->max_files)
+    if (how->max_files && ((int64_t)w->now.n > how->max_files || w->looked > how->max_files))
         return err_set(err, ERR_LIMIT, "there are more than %" PRId64 " files and directories",
                        how->max_files);
-    if (how->max_bytes && w->size_bytes > how->max_bytes)
-        return err_set(err, ERR_LIMIT, "the files have more than %" PRId64 " MB",
-                       how->max_bytes >> 20);
+    if (too_large(w, w->size_bytes, err))
+        return ERR_LIMIT;
     if (w->tree->arena.failed || w->path.failed)
         return err_set(err, ERR_LIMIT, "there are too many files to keep");
     return 0;
@@ -327,8 +337,8 @@ static int by_name(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
-/* Their names, sorted; one allocation each. */
-static size_t read_names(int fd, char ***out)
+/* Their names, sorted, `max` at most; one allocation each. */
+static size_t read_names(int fd, size_t max, char ***out)
 {
     size_t n = 0, cap = 0;
     char **names = NULL;
@@ -336,7 +346,7 @@ static size_t read_names(int fd, char ***out)
     DIR *d = copy < 0 ? NULL : fdopendir(copy);
     if (!d)
         fd_close(copy);
-    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
+    for (struct dirent *e; d && n < max && (e = readdir(d)) != NULL;) {
         if (str_eqz(str_z(e->d_name), ".") || str_eqz(str_z(e->d_name), ".."))
             continue;
         if (n == cap) {
@@ -356,8 +366,10 @@ static size_t read_names(int fd, char ***out)
 static int walk_dir(struct snap_walk *w, int fd, unsigned depth, struct err *err)
 {
     char **names;
-    size_t n = read_names(fd, &names), len = w->path.len;
-    int rc = 0;
+    int64_t max = w->how->max_files;
+    size_t n = read_names(fd, max ? (size_t)max + 1 : SIZE_MAX, &names), len = w->path.len;
+    w->looked += (int64_t)n;
+    int rc = check_bounds(w, err);
     for (size_t i = 0; i < n; i++) {
         if (rc == 0) {
             buf_ch(&w->path, '/');

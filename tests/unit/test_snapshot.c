@@ -722,6 +722,41 @@ static void bounds_are_named(void **state)
     assert_round_trip();
 }
 
+static void what_is_left_out_counts_as_well(void **state)
+{
+    (void)state;
+    static const char *const pipes[] = {"workspace/p0", "workspace/p1", "workspace/p2"};
+    put_z("workspace/a", "a");
+    for (size_t i = 0; i < COUNT_OF(pipes); i++)
+        assert_int_equal(mkfifo(in(pipes[i]), 0600), 0);
+    max_files = 3;
+    assert_int_equal(take_now(), ERR_LIMIT);
+    assert_string_equal(err.msg, "there are more than 3 files and directories");
+    max_files = 4;
+    take();
+}
+
+static int64_t bytes_read(void)
+{
+    AUTO_BUF struct buf text = BUF_INIT(4096);
+    assert_int_equal(fd_read_file("/proc/self/io", &text, &err), 0);
+    assert_memory_equal(text.data, "rchar: ", 7);
+    return strtoll(text.data + 7, NULL, 10);
+}
+
+/* A byte in each piece takes hardly any room on the disk. */
+static void a_file_of_many_holes_is_refused_before_all_of_it_is_read(void **state)
+{
+    (void)state;
+    AUTO_FD int fd = open(in("workspace/f"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    for (off_t i = 0; i < 400; i++)
+        assert_int_equal(pwrite(fd, "x", 1, i << 20), 1);
+    max_bytes = 16 << 20;
+    int64_t before = bytes_read();
+    assert_int_equal(take_now(), ERR_LIMIT);
+    assert_true(bytes_read() - before < 64 << 20);
+}
+
 static void what_is_refused_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -871,6 +906,8 @@ int main(void)
         T(a_tree_that_is_too_deep_is_refused_by_name),
         T(the_deepest_tree_comes_back),
         T(bounds_are_named),
+        T(what_is_left_out_counts_as_well),
+        T(a_file_of_many_holes_is_refused_before_all_of_it_is_read),
         T(what_is_refused_leaves_nothing_behind),
         T(files_are_read_as_from_the_directory),
         T(directories_are_listed_as_from_the_directory),
