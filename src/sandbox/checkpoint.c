@@ -37,7 +37,7 @@ struct checkpoint {
     struct list more;                 /* of a box that is gone: to be kept behind these */
     char previous[BLOB_NAME_LEN + 1]; /* empty: there is none */
     bool empty;                       /* the session has no files */
-    bool taken;
+    bool taken, kept;
     struct snapshot snap;
     struct store_job job;
     struct loop_work work;
@@ -130,8 +130,12 @@ static void begin(struct checkpoint *k);
 static void let_go(struct loop_work *w)
 {
     struct checkpoint *k = CONTAINER_OF(w, struct checkpoint, work);
+    struct session_paths p;
     if (k->taken)
         snapshot_fini(&k->snap);
+    session_paths(&k->s->host, k->id.z, &p);
+    if (k->kept)
+        restore_forget_earlier(&p);
 }
 
 static void let_gone(struct loop_work *w)
@@ -261,6 +265,7 @@ static void put_done(struct store_job *job, const struct err *err)
     } else if (err->code) {
         failed(k, err);
     } else {
+        k->kept = true;
         k->s->stats.checkpoints++;
         k->s->stats.checkpoint_bytes += k->snap.stored_bytes;
         finished(k);
@@ -269,15 +274,41 @@ static void put_done(struct store_job *job, const struct err *err)
 
 /* ---- the snapshot ---- */
 
+static void find_roots(const struct session_paths *p, ino_t roots[SNAPSHOT_ROOTS])
+{
+    for (size_t i = 0; i < SNAPSHOT_ROOTS; i++) {
+        char path[PATH_MAX];
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%s", p->dir, snapshot_roots[i]);
+        roots[i] = lstat(path, &st) == 0 ? st.st_ino : 0;
+    }
+}
+
+/* What was removed while it was looked at would be kept as if the agent had removed it, and be what
+ * a restore begins with. */
+static bool vanished(const struct session_paths *p, const ino_t before[SNAPSHOT_ROOTS])
+{
+    ino_t now[SNAPSHOT_ROOTS];
+    find_roots(p, now);
+    for (size_t i = 0; i < SNAPSHOT_ROOTS; i++)
+        if (before[i] && now[i] != before[i])
+            return true;
+    return false;
+}
+
 static void take_work(struct loop_work *w)
 {
     struct checkpoint *k = CONTAINER_OF(w, struct checkpoint, work);
     const struct host *h = &k->s->host;
     struct session_paths p;
     struct stat st;
+    ino_t roots[SNAPSHOT_ROOTS];
     char index[PATH_MAX];
     session_paths(h, k->id.z, &p);
     snprintf(index, sizeof index, "%s/checkpoint.index", p.dir);
+    find_roots(&p, roots);
+    if (restore_from_earlier(&p))
+        k->previous[0] = '\0';
     const struct snapshot_how how = {.blobs = &h->blobs,
                                      .dir = p.dir,
                                      .index = index,
@@ -286,6 +317,11 @@ static void take_work(struct loop_work *w)
                                      .max_bytes = k->s->keep.max_mb << 20};
     k->empty = lstat(p.workspace, &st) < 0;
     k->taken = !k->empty && snapshot_take(&how, &k->snap, &k->err) == 0;
+    if (k->taken && vanished(&p, roots)) {
+        snapshot_fini(&k->snap);
+        k->taken = false;
+        k->empty = true;
+    }
 }
 
 static void take_done(struct loop_work *w)
@@ -333,7 +369,7 @@ static void take_over(struct list *to, struct list *from)
 static void begin(struct checkpoint *k)
 {
     take_over(&k->wishes, &k->more);
-    k->taken = false;
+    k->taken = k->kept = false;
     /* Under a sandbox whose directory is gone there is nothing to keep: what it wrote since is in
      * no directory. */
     if (k->s->keep.off || (k->box && files_are_gone(k->box))) {

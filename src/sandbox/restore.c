@@ -42,6 +42,7 @@ struct restore {
     bool had_sandbox;
     bool found;     /* a checkpoint */
     bool last;      /* none before it is tried */
+    bool damaged;   /* one that came after what is looked for now */
     int64_t before; /* what is looked for is not after it; 0: the newest */
     unsigned tries;
     struct checkpoint_row row;
@@ -112,6 +113,34 @@ void restore_forget_note(const struct session_paths *p)
     unlink(path);
 }
 
+/* ---- that the newest one is damaged ---- */
+
+static void earlier_path(const char *dir, char out[PATH_MAX])
+{
+    snprintf(out, PATH_MAX, "%.4000s/checkpoint.anew", dir);
+}
+
+bool restore_from_earlier(const struct session_paths *p)
+{
+    char path[PATH_MAX];
+    earlier_path(p->dir, path);
+    return access(path, F_OK) == 0;
+}
+
+void restore_forget_earlier(const struct session_paths *p)
+{
+    char path[PATH_MAX];
+    earlier_path(p->dir, path);
+    unlink(path);
+}
+
+static int note_damage(const struct restore *r, const char *dir, struct err *err)
+{
+    char path[PATH_MAX];
+    earlier_path(dir, path);
+    return r->damaged ? fd_write_file_atomic(path, STR(""), 0600, err) : 0;
+}
+
 /* ---- the files, on a worker ---- */
 
 /* Held while it is filled; other servers' sweeps keep out. */
@@ -167,16 +196,31 @@ static void settle_repositories(struct restore *r, const char *dir)
     }
 }
 
-/* The place may be taken by what an rm left half done: that goes. */
+static bool has_files(const char *dir)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof path, "%.4000s/workspace", dir);
+    return lstat(path, &st) == 0;
+}
+
+/* The place may be taken by what an rm left half done: that goes. Or by what another server has put
+ * there meanwhile, which a sandbox may be using: that stays. */
 static int take_place(const char *staging, const char *dir, struct err *err)
 {
     if (renameat2(AT_FDCWD, staging, AT_FDCWD, dir, RENAME_NOREPLACE) == 0)
         return 0;
-    if (errno == EEXIST && renameat2(AT_FDCWD, staging, AT_FDCWD, dir, RENAME_EXCHANGE) == 0) {
-        tree_remove(staging, NULL);
-        return 0;
+    if (errno != EEXIST)
+        return err_sys(err, errno, "cannot rename %s to %s", staging, dir);
+    /* Twice, and all is as it was: what is there came between the look and the first time. */
+    bool swap = !has_files(dir);
+    for (int i = 0; swap && i < 2; i++) {
+        if (renameat2(AT_FDCWD, staging, AT_FDCWD, dir, RENAME_EXCHANGE) < 0)
+            return err_sys(err, errno, "cannot rename %s to %s", staging, dir);
+        swap = has_files(staging);
     }
-    return err_sys(err, errno, "cannot rename %s to %s", staging, dir);
+    tree_remove(staging, NULL);
+    return 0;
 }
 
 static int restore_files(struct restore *r, const struct session_paths *p, struct err *err)
@@ -187,6 +231,8 @@ static int restore_files(struct restore *r, const struct session_paths *p, struc
     if (lock < 0)
         return err->code;
     int rc = snapshot_restore(&h->blobs, r->row.manifest, staging, p->uid, err);
+    if (rc == 0)
+        rc = note_damage(r, staging, err);
     if (rc == 0) {
         settle_repositories(r, staging);
         write_note(r, staging);
@@ -201,6 +247,8 @@ static int restore_files(struct restore *r, const struct session_paths *p, struc
 static int begin_again(struct restore *r, const struct session_paths *p, struct err *err)
 {
     int rc = fd_mkdirs(p->dir, 0700, err);
+    if (rc == 0)
+        rc = note_damage(r, p->dir, err);
     if (rc == 0)
         write_note(r, p->dir);
     return rc ? rc : session_prepare(p, err);
@@ -255,7 +303,7 @@ static void restored(struct loop_work *w)
         /* Before the first one 0 would mean the newest again. */
         r->last = r->row.seq <= 1 || ++r->tries == RESTORE_TRIES;
         r->before = r->row.seq - 1;
-        r->had_sandbox = true;
+        r->had_sandbox = r->damaged = true;
         find(r);
         return;
     }
