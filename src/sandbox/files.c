@@ -12,7 +12,7 @@
 #include "sandbox/impl.h"
 
 #include "base/fd.h"
-#include "sandbox/checkpoint.h"
+#include "sandbox/box.h"
 #include "sandbox/restore.h"
 #include "sandbox/tree.h"
 
@@ -53,6 +53,7 @@ struct workspace_job {
     char scratch[PATH_MAX];
     int tar, in, out, errors;
     bool program, spawned, timed_out, has_base;
+    bool waited; /* for a checkpoint that was under way */
     struct past past;
     struct workspace_moment *moment; /* NULL: the present */
     unsigned open;
@@ -440,6 +441,13 @@ static void on_probed(void *arg)
     if (!j->s->tier.ok && needs_sandbox(j)) {
         err_set(&j->err, ERR_UNAVAILABLE, "no sandbox can be had here: %s", j->s->tier.reason);
         clean_up(j);
+        return;
+    }
+    /* What is kept as the end of a turn must not have half an import in it. */
+    const struct box *b = box_find(j->s, id_str(&j->queue->id));
+    if (j->what == FILES_IMPORT && !j->waited && b && checkpoint_busy(b)) {
+        j->waited = true;
+        box_checkpoint(j->s, id_str(&j->queue->id), CHECKPOINT_LAST, true, on_probed, j);
         return;
     }
     session_paths(&j->s->host, j->queue->id.z, &j->paths);

@@ -42,6 +42,8 @@ static int refused(const char *path, int sys, struct err *err)
     case EXDEV:
     case ELOOP:
         return err_at(err, ERR_INVALID, "path", "path: '%s' leads out of the workspace", path);
+    case ENXIO: /* a socket */
+        return err_at(err, ERR_INVALID, "path", "path: '%s' is not a regular file", path);
     default: return err_sys(err, sys, "%s", path);
     }
 }
