@@ -89,12 +89,16 @@ static void write_note(const struct restore *r, const char *dir)
         (void)!fd_write_file_atomic(path, buf_view(&text), 0600, NULL);
 }
 
+/* The inode alone may be that of the one before, which is gone. */
 int64_t restore_note(const struct session_paths *p)
 {
     char path[PATH_MAX];
     struct stat st;
     note_path(p->dir, path);
-    return lstat(path, &st) == 0 ? (int64_t)st.st_ino : 0;
+    if (lstat(path, &st) < 0)
+        return 0;
+    uint64_t ns = (uint64_t)st.st_ctim.tv_sec * 1000000000 + (uint64_t)st.st_ctim.tv_nsec;
+    return (int64_t)((ns ^ (uint64_t)st.st_ino << 40) | 1);
 }
 
 void restore_read_note(const struct session_paths *p, struct buf *out)

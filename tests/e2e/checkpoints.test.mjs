@@ -2,7 +2,7 @@
 // when the directory is gone, and go with the session. A real server and real sandboxes.
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { FakeMessages } from '../lib/fake-messages.mjs';
@@ -90,6 +90,46 @@ describe('a directory that is gone', () => {
         assert.deepEqual(texts(two), ['done']);
         assert.equal(await workspaceFile(world, session, 'f'), 'more\n');
         assert.equal((await kept(session, two.at(-1))).turn_end, 1);
+    });
+});
+
+describe('one loss after another', () => {
+    test('is told each time', async () => {
+        const session = await worker(world);
+        let last = (await turn(session, ['echo 0 > f'])).at(-1);
+        for (let i = 1; i <= 4; i++) {
+            await kept(session, last);
+            lose(session);
+            const log = await turn(session, [`cat f; echo ${i} > f`], last);
+            const [result] = results(log);
+            assert.match(result, NOTE);
+            assert.equal(result.match(NOTE)[1], last.id);
+            assert.equal(result.replace(NOTE, '').trim(), `${i - 1}`);
+            last = log.at(-1);
+        }
+    });
+
+    test('with a checkpoint that is damaged leaves those that come after it whole', async () => {
+        const session = await worker(world);
+        const one = await turn(session, ['head -c 1000 /dev/urandom > f']);
+        await kept(session, one.at(-1));
+        const two = await turn(session, ['seq 1 30000 > g'], one.at(-1));
+        await kept(session, two.at(-1));
+        const [pack] = query(`SELECT b.blob FROM session_blob b JOIN session s ON s.key = b.session JOIN checkpoint c ON c.session = s.key AND c.seq = b.seq
+            WHERE s.id = '${session.id}' AND b.blob <> c.manifest ORDER BY b.seq DESC LIMIT 1`).map((row) => row.blob);
+        const name = path.join(world.server.data, 'blobs', pack.slice(0, 2), pack.slice(2));
+        const bytes = readFileSync(name);
+        bytes[100] ^= 1;
+        writeFileSync(name, bytes);
+        lose(session);
+        const three = await turn(session, ['ls; seq 1 30000 > g'], two.at(-1));
+        assert.equal(results(three)[0].match(NOTE)[1], one.at(-1).id, 'the one before');
+        assert.equal(results(three)[0].replace(NOTE, '').trim(), 'f');
+        await kept(session, three.at(-1));
+        lose(session);
+        const four = await turn(session, ['ls; tail -n 1 g'], three.at(-1));
+        assert.equal(results(four)[0].match(NOTE)[1], three.at(-1).id, 'which has the same content as the damaged one');
+        assert.equal(results(four)[0].replace(NOTE, '').trim(), 'f\ng\n30000');
     });
 });
 
