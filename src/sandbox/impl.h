@@ -161,7 +161,7 @@ struct start_how {
     const struct layer *layer;    /* the environment's, or NULL */
     int args_into;                /* as in struct recipe_how */
     bool read_only;               /* but for /tmp */
-    bool offline;                 /* no way out, whatever the operator allows */
+    bool offline;                 /* a copy (copy.h): no way out, whatever the operator allows */
     bool selftest;                /* the hand tells what holds instead of serving; no info */
 };
 /* One recipe for sessions and for the probe, so that what keeps one from starting shows in the

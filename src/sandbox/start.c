@@ -29,15 +29,36 @@ int start_listen(const char *path, int fd, struct err *err)
     return 0;
 }
 
+/* Where files are judged that somebody else made (copy.h): git starts none of the programs that a
+ * repository or a home directory names for every command. */
+static const char *const judged_variables[] = {"GIT_CONFIG_COUNT",
+                                               "3",
+                                               "GIT_CONFIG_KEY_0",
+                                               "core.fsmonitor",
+                                               "GIT_CONFIG_VALUE_0",
+                                               "false",
+                                               "GIT_CONFIG_KEY_1",
+                                               "core.hooksPath",
+                                               "GIT_CONFIG_VALUE_1",
+                                               "/dev/null",
+                                               "GIT_CONFIG_KEY_2",
+                                               "core.pager",
+                                               "GIT_CONFIG_VALUE_2",
+                                               "cat",
+                                               NULL};
+_Static_assert(COUNT_OF(judged_variables) <= NET_VARIABLES * 2 + 1, "they take the others' place");
+
 /* Later ones win: an environment may set its own. */
-static void list_variables(const struct layer_view *v, bool network, const char *const *own,
-                           const char **out)
+static void list_variables(const struct layer_view *v, bool network, bool judged,
+                           const char *const *own, const char **out)
 {
     size_t n = 0;
     for (size_t i = 0; v->variables[i]; i++)
         out[n++] = v->variables[i];
     for (size_t i = 0; network && net_variables[i]; i++)
         out[n++] = net_variables[i];
+    for (size_t i = 0; judged && judged_variables[i]; i++)
+        out[n++] = judged_variables[i];
     for (size_t i = 0; own && own[i] && i < SETTINGS_VARIABLES * 2; i++)
         out[n++] = own[i];
     out[n] = NULL;
@@ -105,7 +126,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
     int rc = how->layer && how->layer->content[0] ? layer_view(how->layer, &view, err) : 0;
     if (rc)
         return rc;
-    list_variables(&view, network, how->variables, variables);
+    list_variables(&view, network, how->offline, how->variables, variables);
     struct recipe_how recipe = {
         .launcher = h->hand,
         .etc = h->etc,
