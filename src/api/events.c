@@ -3,6 +3,7 @@
 #include "api/cursor.h"
 #include "api/event_decode.h"
 #include "api/handlers.h"
+#include "api/inbox.h"
 #include "api/outcomes.h"
 #include "api/session_call.h"
 #include "api/session_json.h"
@@ -197,13 +198,8 @@ static int send_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = check_answer(tx, s, i, err);
     if (!rc)
         rc = outcomes_accept(tx, c, &s->row, s->events, s->n, "/events", err);
-    bool deaf = budget_ignores_interrupt(&s->row);
-    for (size_t i = 0; !rc && i < s->n; i++) {
-        struct inbox_row in = {.event = s->events[i].event};
-        if (deaf && in.event.type == EVENT_USER_INTERRUPT)
-            continue;
-        rc = tx_inbox_add(tx, s->row.key, &in, err);
-    }
+    if (!rc)
+        rc = inbox_accept(tx, &s->row, s->events, s->n, "/events", err);
     if (!rc && session_self_hosted(&s->row))
         rc = tx_work_ensure(tx, s->row.key, s->received_us, NULL, err);
     return rc;

@@ -1,5 +1,6 @@
 #include "api/agent_decode.h"
 #include "api/api_impl.h"
+#include "api/inbox.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -81,9 +82,10 @@ static void log_failure(const char *what, const struct call *c, const struct err
              c->request_id.z, NULL);
 }
 
-static bool retry_is_useless(int code)
+static bool retry_is_useless(const struct err *err)
 {
-    return code == ERR_CONFLICT || code == ERR_EXISTS;
+    return err->code == ERR_CONFLICT || err->code == ERR_EXISTS ||
+           (err->detail && strcmp(err->detail, INBOX_FULL) == 0);
 }
 
 void call_fail(struct call *c, const struct err *err)
@@ -110,7 +112,7 @@ void call_fail_with(struct call *c, const struct err *err, const char *key, stru
     h[n++] = (struct http_header){STR("content-type"), STR("application/json")};
     if (err->code == ERR_METHOD && c->state)
         h[n++] = (struct http_header){STR("allow"), str_z(c->state)};
-    if (retry_is_useless(err->code))
+    if (retry_is_useless(err))
         h[n++] = (struct http_header){STR("x-should-retry"), STR("false")};
     AUTO_BUF struct buf b = BUF_INIT(16 * 1024);
     write_error(&b, err, id_str(&c->request_id), key, json);

@@ -3,6 +3,7 @@
 #include "api/compact.h"
 #include "api/event_decode.h"
 #include "api/handlers.h"
+#include "api/inbox.h"
 #include "api/metadata.h"
 #include "api/outcomes.h"
 #include "api/resources.h"
@@ -180,11 +181,7 @@ static int create_step(struct store_tx *tx, struct call *c, struct err *err)
         rc = tx_work_ensure(tx, s->row.key, s->row.created_us, NULL, err);
     if (!rc)
         rc = outcomes_accept(tx, c, &s->row, s->events, s->nevents, "/initial_events", err);
-    for (size_t i = 0; !rc && i < s->nevents; i++) {
-        struct inbox_row in = {.event = s->events[i].event};
-        rc = tx_inbox_add(tx, s->row.key, &in, err);
-    }
-    return rc;
+    return rc ? rc : inbox_accept(tx, &s->row, s->events, s->nevents, "/initial_events", err);
 }
 
 static void write_answer(struct call *c, struct buf *out)

@@ -127,6 +127,8 @@ enum {
     LIMIT_STORE_BATCH = 512,              /* writes of one group commit */
     LIMIT_INBOX_READ = 16 * 1024 * 1024,  /* bytes of waiting events read at once, and one event */
     LIMIT_INBOX_TAKE = 128 * 1024 * 1024, /* ... that one model request takes in, and one event */
+    LIMIT_INBOX_EVENTS = 4000,            /* that wait in one session; ... */
+    LIMIT_INBOX_BYTES = 128 * 1024 * 1024,
     LIMIT_STORE_QUEUE = 16384,
 
     /* Self-hosted workers */

@@ -23,9 +23,8 @@ static int read_type(const struct db_rows *r, int col, enum event_type *out, str
 int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row, struct err *err)
 {
     static const char count[] = "UPDATE session SET inbox = inbox + 1 WHERE key = ?1";
-    static const char add[] =
-        "INSERT INTO inbox(session, id, type, body, transcript) VALUES (?1, ?2, ?3, ?4, ?5)"
-        " RETURNING number";
+    static const char add[] = "INSERT INTO inbox(session, id, type, body, transcript, bytes)"
+                              " VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING number";
     int64_t changes = 0, number = 0;
     int rc = db_exec(tx->db, count, DB_ARGS(db_i64(session_key)), &changes, err);
     if (rc)
@@ -35,10 +34,24 @@ int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row
     const struct event *ev = &row->event;
     rc = db_number(tx->db, add,
                    DB_ARGS(db_i64(session_key), db_text(id_str(&ev->id)), db_i64(ev->type),
-                           db_text(ev->body), db_text(ev->transcript)),
+                           db_text(ev->body), db_text(ev->transcript),
+                           db_i64((int64_t)(ev->body.len + ev->transcript.len))),
                    0, &number, err);
     if (rc == 0)
         row->number = number;
+    return rc;
+}
+
+int tx_inbox_size(struct store_tx *tx, int64_t session_key, int64_t *events, int64_t *bytes,
+                  struct err *err)
+{
+    static const char sql[] =
+        "SELECT count(*), coalesce(sum(bytes), 0) FROM inbox WHERE session = ?1";
+    AUTO_ROWS struct db_rows rows = {0};
+    bool row = false;
+    int rc = db_first(tx->db, sql, DB_ARGS(db_i64(session_key)), &rows, &row, err);
+    *events = rc == 0 && row ? db_col_i64(&rows, 0) : 0;
+    *bytes = rc == 0 && row ? db_col_i64(&rows, 1) : 0;
     return rc;
 }
 

@@ -177,13 +177,17 @@ static const char *const steps[] = {
      * A work item is a session's turn on the queue of its self-hosted environment: one at a time is
      * not stopped (state 4). It outlives its session, so that the worker who has it learns. Each
      * offer is a generation: tokens of older ones open nothing. `trouble` is what the session's log
-     * still has to be told. */
+     * still has to be told. What waits in an inbox is counted from an index. */
     "ALTER TABLE session ADD COLUMN checkpoint_due INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE session_config ADD COLUMN forked_from TEXT;"
     "ALTER TABLE session_config ADD COLUMN outcomes TEXT;" /* as served */
     "DROP INDEX session_active;"
     "CREATE INDEX session_active ON session(status, id)"
     " WHERE status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0;"
+    "ALTER TABLE inbox ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE inbox SET bytes = length(CAST(body AS BLOB))"
+    " + coalesce(length(CAST(transcript AS BLOB)), 0);"
+    "CREATE INDEX inbox_bytes ON inbox(session, bytes);"
     "ALTER TABLE session_blob ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
     "CREATE TABLE checkpoint ("
     " session INTEGER NOT NULL REFERENCES session(key) ON DELETE CASCADE,"

@@ -223,6 +223,9 @@ struct inbox_row {
 };
 int tx_inbox_add(struct store_tx *tx, int64_t session_key, struct inbox_row *row,
                  struct err *err) MUST_USE;
+/* How many events wait, and the bytes of their bodies and transcripts. */
+int tx_inbox_size(struct store_tx *tx, int64_t session_key, int64_t *events, int64_t *bytes,
+                  struct err *err) MUST_USE;
 /* In order; those numbered above `after` (0: all), so that looking for new ones costs what is new.
  * No more than LIMIT_INBOX_READ at once: whoever wants all asks again behind the last. */
 int tx_inbox_list(struct store_tx *tx, int64_t session_key, int64_t after, struct arena *a,

@@ -49,6 +49,25 @@ describe('custom tools', () => {
         assert.deepEqual(types(rest).slice(0, 5), ['user.custom_tool_result', ...RUN, 'user.message', 'span.model_request_start']);
     });
 
+    test('behind a full inbox the answer is still heard, and nothing else', async () => {
+        const { session, use } = await waiting({ tools: [LOOKUP] }, 'lookup {}');
+        const many = Array.from({ length: 1000 }, (_, i) => message(`${i}`));
+        for (let i = 0; i < 4; i++) await world.send(session.id, ...many);
+        const full = await world.http('POST', `/v1/sessions/${session.id}/events`, { body: { events: [message('one more')] } });
+        assert.equal(full.status, 400);
+        assert.equal(full.json.error.type, 'invalid_request_error');
+        assert.equal(full.json.error.details.error_code, 'session_inbox_full');
+        assert.equal(full.json.error.details.pointer, '/events');
+        assert.match(full.json.error.message, /4000 events waiting/);
+        assert.equal(full.headers.get('x-should-retry'), 'false');
+        const mixed = await world.http('POST', `/v1/sessions/${session.id}/events`, { body: { events: [result(use.id, 'x'), message('with it')] } });
+        assert.equal(mixed.status, 400, 'a request is taken whole or not at all');
+        const rest = await world.turn(session.id, result(use.id, 'x'));
+        assert.equal(rest[0].type, 'user.custom_tool_result');
+        assert.equal(rest.filter((e) => e.type === 'user.message').length, 4000);
+        await world.turn(session.id, 'there is room again');
+    });
+
     test('an interrupt closes the call', async () => {
         const { session, use } = await waiting({ tools: [LOOKUP] }, 'lookup {}');
         const rest = await world.turn(session.id, { type: 'user.interrupt' });

@@ -67,6 +67,7 @@ static void a_database_from_before_files_is_migrated(void **state)
     static const char old[] =
         "DROP TABLE checkpoint; DROP TABLE work_token; DROP TABLE work_item;"
         "DROP TABLE environment_key;"
+        "DROP INDEX inbox_bytes; ALTER TABLE inbox DROP COLUMN bytes;"
         "DROP INDEX session_active; ALTER TABLE session DROP COLUMN checkpoint_due;"
         "CREATE INDEX session_active ON session(status, id)"
         " WHERE status IN (1, 2) OR inbox > 0;"

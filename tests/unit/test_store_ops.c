@@ -396,6 +396,32 @@ static void a_large_inbox_is_read_in_parts(void **state)
     assert_int_equal(n, 0);
 }
 
+static void what_waits_is_counted_without_what_was_processed(void **state)
+{
+    (void)state;
+    struct session_row s = add_session(), other = add_session();
+    int64_t events = -1, bytes = -1;
+    OK(tx_inbox_size(&t.tx, s.key, &events, &bytes, &t.err));
+    assert_true(events == 0 && bytes == 0);
+    int64_t first = add_inbox(&s, "four");
+    struct inbox_row in = {.event = make_event(0, EVENT_USER_MESSAGE, "\xc3\xa9")};
+    in.event.transcript = STR("[1]");
+    OK(tx_inbox_add(&t.tx, s.key, &in, &t.err));
+    add_inbox(&other, "another's");
+    OK(tx_inbox_size(&t.tx, s.key, &events, &bytes, &t.err));
+    assert_true(events == 2 && bytes == 9);
+    struct event done = make_event(1, EVENT_USER_MESSAGE, "four");
+    const struct session_append ap = {.key = s.key,
+                                      .epoch = 1,
+                                      .events = &done,
+                                      .nevents = 1,
+                                      .inbox_done = &first,
+                                      .ninbox_done = 1};
+    OK(tx_session_append(&t.tx, &ap, &t.err));
+    OK(tx_inbox_size(&t.tx, s.key, &events, &bytes, &t.err));
+    assert_true(events == 1 && bytes == 5);
+}
+
 static void the_inbox_keeps_the_order_of_arrival_across_sessions(void **state)
 {
     (void)state;
@@ -723,6 +749,7 @@ int main(void)
         T(an_update_writes_what_clients_may_change_and_nothing_else),
         T(an_environment_in_use_cannot_be_deleted_until_its_sessions_are_archived),
         T(a_large_inbox_is_read_in_parts),
+        T(what_waits_is_counted_without_what_was_processed),
         T(the_inbox_keeps_the_order_of_arrival_across_sessions),
         T(a_session_is_active_while_it_runs_or_its_inbox_waits),
         T(sessions_are_counted_by_status),
