@@ -12,9 +12,9 @@
 /* The exit codes of every command; documented in docs/operations.md. */
 enum cli_exit {
     CLI_OK = 0,
-    CLI_FAILED = 1, /* the job, or what was asked for, failed */
-    CLI_USAGE = 2,  /* the command line or the configuration is wrong */
-    CLI_SERVER = 3, /* the server cannot be reached or started */
+    CLI_FAILED = 1,      /* the job, or what was asked for, failed */
+    CLI_USAGE = 2,       /* the command line or the configuration is wrong */
+    CLI_SERVER = 3,      /* the server cannot be reached or started */
     CLI_UNSATISFIED = 4, /* the job was done, and does not satisfy its rubric */
 };
 

@@ -137,6 +137,12 @@ bool node_has_actor(const struct node *n, const void *actor)
     return false;
 }
 
+bool node_actor_waits(const struct node *n, const void *actor)
+{
+    const struct actor *a = actor;
+    return node_has_actor(n, actor) && a->state == ACTOR_READY && a->turn_live;
+}
+
 /* ---- the store's port ---- */
 
 static void acknowledge(struct sim *s, void *arg);

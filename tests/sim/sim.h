@@ -274,6 +274,8 @@ void boundary_after(struct node *n, enum boundary at);
 /* Whether its engine still knows this actor: for late call-backs that a planted bug lets through.
  */
 bool node_has_actor(const struct node *n, const void *actor);
+/* The same for one between two commits. */
+bool node_actor_waits(const struct node *n, const void *actor);
 struct node *some_node(struct sim *s);
 
 /* ---- ports ---- */

@@ -49,7 +49,8 @@ static int take(const char *name, int64_t ago_s)
     if (mirror_take(dir, name, 0, &use, &err))
         fail_msg("%s", err.msg);
     memset(content, name[0], sizeof content);
-    AUTO_FD int fd = open(path_of(name, ".git/pack"), O_WRONLY | O_CREAT | O_TRUNC, 0444);
+    unlink(path_of(name, ".git/pack"));
+    AUTO_FD int fd = open(path_of(name, ".git/pack"), O_WRONLY | O_CREAT | O_EXCL, 0444);
     assert_int_equal(fd_write_all(fd, str_n(content, sizeof content), &err), 0);
     assert_int_equal(fsync(fd), 0); /* so that its blocks are counted */
     const struct timespec times[2] = {{.tv_sec = NOW_S - ago_s}, {.tv_sec = NOW_S - ago_s}};
