@@ -1,5 +1,5 @@
 /* snapshot: what keeping and restoring the files of a session costs, beside a walk that looks at
- * every file, and tar that unpacks the same tree.
+ * every file, and tar that unpacks the same tree; and what a copy of them costs, beside cp.
  *
  *   snapshot DIR FILES MEGABYTES ROUNDS
  *
@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "sandbox/copy.h"
 #include "sandbox/snapshot.h"
 
 #include <fcntl.h>
@@ -126,14 +127,31 @@ static int64_t restore(const char *to)
     return clock_mono_us() - from;
 }
 
+static int64_t copy_all(const char *to)
+{
+    struct err err = {0};
+    atomic_bool stop = false;
+    struct copy_how how = {.max_files = INT64_MAX, .max_bytes = INT64_MAX, .stop = &stop};
+    int64_t from = clock_mono_us();
+    if (mkdir(to, 0700) < 0 || copy_tree(below("session/workspace"), to, &how, &err))
+        die("%s: %s", to, err.msg);
+    return clock_mono_us() - from;
+}
+
+static void numbered(char out[PATH_MAX], const char *name, int i)
+{
+    if (snprintf(out, PATH_MAX, "%s/%s%d", base, name, i) >= PATH_MAX)
+        die("the path is too long");
+}
+
 /* What is made stays until the end: ext4 is slow to make files in a minute in which many went. */
 static void one_round(int i)
 {
-    char *copy = below("copy"), *unpacked = below("unpacked");
-    size_t len = strlen(copy);
-    snprintf(copy + len, PATH_MAX - len, "%d", i);
-    len = strlen(unpacked);
-    snprintf(unpacked + len, PATH_MAX - len, "%d", i);
+    char copy[PATH_MAX], unpacked[PATH_MAX], direct[PATH_MAX], cp[PATH_MAX];
+    numbered(copy, "copy", i);
+    numbered(unpacked, "unpacked", i);
+    numbered(direct, "direct", i);
+    numbered(cp, "cp", i);
     change(i);
     long long walked = walk(), took = take(), unchanged = take();
     sync(); /* so that nothing is written while the next ones are measured */
@@ -142,8 +160,13 @@ static void one_round(int i)
     if (mkdir(unpacked, 0700) < 0)
         die("cannot make %s", unpacked);
     long long tar = run((char *const[]){"tar", "-xf", below("tree.tar"), "-C", unpacked, NULL});
-    printf("%s{\"walk\":%lld,\"take\":%lld,\"unchanged\":%lld,\"restore\":%lld,\"tar\":%lld}",
-           i ? "," : "", walked, took, unchanged, back, tar);
+    sync();
+    long long copied = copy_all(direct);
+    sync();
+    long long by_cp = run((char *const[]){"cp", "-a", below("session/workspace"), cp, NULL});
+    printf("%s{\"walk\":%lld,\"take\":%lld,\"unchanged\":%lld,\"restore\":%lld,\"tar\":%lld,"
+           "\"direct\":%lld,\"cp\":%lld}",
+           i ? "," : "", walked, took, unchanged, back, tar, copied, by_cp);
 }
 
 int main(int argc, char **argv)

@@ -1,4 +1,4 @@
-// Keeping the files of a session of 200 MB in 5,000 files, one of them changed, and restoring them.
+// Keeping the files of a session of 200 MB in 5,000 files, one of them changed, restoring them, and copying them.
 import { remove, temporary } from '../lib/programs.mjs';
 import { rounds } from '../lib/report.mjs';
 
@@ -15,5 +15,9 @@ export async function snapshot({ build, quick, add }) {
     add({
         name: 'restore of the same', group: 'snapshot', unit: 'µs', value: got.restore, floor: got.tar, floorName: 'tar -x', ratio: got.paired((r) => r.restore / r.tar),
         spread: got.spread('restore'), target: { text: 'at most 1 s', limit: 1000000 }, note: 'floor: tar -x of an archive of the same',
+    });
+    add({
+        name: 'copy of the same, for a grader', group: 'snapshot', unit: 'µs', value: got.direct, floor: got.cp, floorName: 'cp -a', ratio: got.paired((r) => r.direct / r.cp),
+        spread: got.spread('direct'), target: { text: 'at most 1 s', limit: 1000000 }, note: 'floor: cp -a; one for each check and one for the model that looks',
     });
 }
