@@ -88,7 +88,11 @@ void call_create(struct call *c, const struct call_creation *how)
         call_fail(c, &err);
         return;
     }
+    /* Workers have names of their own, so that they can take none from the workspace's clients. */
     if (str_some(key))
-        c->idempotency_key = arena_str(&c->arena, key);
+        c->idempotency_key =
+            c->who.kind == TAKES_API
+                ? arena_str(&c->arena, key)
+                : arena_printf(&c->arena, "%s " STR_FMT, c->who.environment_id.z, STR_ARG(key));
     call_write(c, create_step, create_done);
 }

@@ -236,6 +236,7 @@ test('credentials of workers open what they need and nothing else', async () => 
         await refused(client.beta.environments.retrieve(env.id), 403);
         await refused(client.beta.sessions.events.send(mine.id, { events: [{ type: 'user.message', content: [{ type: 'text', text: 'x' }] }] }), 403, /worker/);
         await refused(client.beta.sessions.events.send(mine.id, { events: [{ type: 'user.tool_confirmation', tool_use_id: 'sevt_x', result: 'allow' }] }), 403, /worker/);
+        await refused(client.beta.sessions.events.send(mine.id, { events: [{ type: 'user.tool_result', tool_use_id: 'sevt_x', content: [{ type: 'document', source: { type: 'file', file_id: 'file_x' } }] }] }), 403, /file_id/);
         await refused(work(client).heartbeat(item.id, { environment_id: other.id }), 404);
     }
     await refused(work(env.worker).poll(other.id), 404);
@@ -246,6 +247,23 @@ test('credentials of workers open what they need and nothing else', async () => 
     assert.equal((await env.worker.beta.sessions.retrieve(another.id)).id, another.id);
     await refused(work(env.client('sk-ant-oat01-guessed')).poll(env.id), 401);
     await refused(env.client('sk-ant-req-guessed').beta.sessions.retrieve(mine.id), 401);
+});
+
+test('an idempotency-key of a worker takes none from the clients of the workspace', async () => {
+    const env = await place();
+    const mine = await session(env);
+    await world.send(mine.id, call);
+    await world.idle(mine.id);
+    const use = (await world.events(mine.id)).find((e) => e.type === 'agent.tool_use');
+    const send = (events, authorization) =>
+        world.http('POST', `/v1/sessions/${mine.id}/events`, { body: { events }, headers: { 'idempotency-key': `order-${mine.id}`, ...(authorization && { authorization }) } });
+    const result = [{ type: 'user.tool_result', tool_use_id: use.id, content: [{ type: 'text', text: 'done' }] }];
+    const first = await send(result, `Bearer ${env.key}`);
+    assert.equal(first.status, 200, first.text);
+    const again = await send(result, `Bearer ${env.key}`);
+    assert.equal(again.json.data[0].id, first.json.data[0].id, 'repeated, not accepted twice');
+    const theirs = await send([{ type: 'user.message', content: [{ type: 'text', text: 'hello' }] }]);
+    assert.equal(theirs.status, 200, theirs.text);
 });
 
 test('keys are shown once, listed without themselves, and gone when deleted', async () => {
