@@ -1,11 +1,10 @@
 // Our server and our worker: sessions of a self-hosted environment end to end, across the deaths of either.
 import { afterEach, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { FakeMessages } from '../lib/fake-messages.mjs';
-import { Worker } from '../lib/worker.mjs';
+import { Worker, letThrough } from '../lib/worker.mjs';
 import { MODEL, TOOLSET, eventually, gated, resultText, useProvider } from '../lib/e2e.mjs';
 import { texts } from '../lib/harness.mjs';
 
@@ -34,16 +33,6 @@ function hire({ environment, key }, ...args) {
 }
 
 const result = async (session, at = 0) => (await world.events(session.id)).filter((e) => e.type === 'user.tool_result')[at];
-const file = (w, session, name) => path.join(w.work, 'sandboxes', session.id, 'workspace', name);
-const read = (w, session, name) => readFileSync(file(w, session, name), 'utf8');
-async function atGate(w, session) {
-    await eventually('the gate', () => existsSync(file(w, session, 'gate')));
-    return open(file(w, session, 'gate'), 'w');
-}
-async function letThrough(gate) {
-    await gate.writeFile('now\n');
-    await gate.close();
-}
 const ended = (session, said) => eventually('the end of the turn', async () => {
     const log = await world.events(session.id);
     return texts(log).includes(said) && log.at(-1).type === 'session.status_idle' && log;
@@ -72,7 +61,7 @@ describe('our worker serves our server', () => {
         const w = await hire(s);
         provider.expect([{ bash: gated('runs', 'gate') }]);
         await world.send(s.session.id, 'work');
-        const gate = await atGate(w, s.session);
+        const gate = await w.atGate(s.session);
         await world.server.kill();
         await letThrough(gate);
         await w.says('a result could not be sent');
@@ -80,7 +69,7 @@ describe('our worker serves our server', () => {
         await world.server.start();
         await ended(s.session, 'done');
         assert.match(resultText(await result(s.session)), /finished after now/);
-        assert.equal(read(w, s.session, 'runs'), 'begun\nended\n');
+        assert.equal(w.read(s.session, 'runs'), 'begun\nended\n');
     });
 
     test('the worker is killed while a call runs: started again, it has the result and runs nothing twice', async () => {
@@ -88,14 +77,14 @@ describe('our worker serves our server', () => {
         const w = await hire(s);
         provider.expect([{ bash: gated('runs', 'gate') }]);
         await world.send(s.session.id, 'work');
-        const gate = await atGate(w, s.session);
+        const gate = await w.atGate(s.session);
         await w.kill();
         await w.start();
         provider.expect(['done']);
         await letThrough(gate);
         await ended(s.session, 'done');
         assert.match(resultText(await result(s.session)), /finished after now/);
-        assert.equal(read(w, s.session, 'runs'), 'begun\nended\n');
+        assert.equal(w.read(s.session, 'runs'), 'begun\nended\n');
     });
 
     test('a worker that stands still loses the session to another one, and sends nothing when it wakes', async () => {
@@ -103,10 +92,10 @@ describe('our worker serves our server', () => {
         const one = await hire(s);
         provider.expect([{ bash: gated('runs', 'gate') }]);
         await world.send(s.session.id, 'work');
-        const gate = await atGate(one, s.session);
+        const gate = await one.atGate(s.session);
         one.child.kill('SIGSTOP');
         const two = await hire(s);
-        const other = await atGate(two, s.session);
+        const other = await two.atGate(s.session);
         await letThrough(gate);
         one.child.kill('SIGCONT');
         await one.says('lease lost');
@@ -114,7 +103,7 @@ describe('our worker serves our server', () => {
         await letThrough(other);
         const log = await ended(s.session, 'done');
         assert.equal(log.filter((e) => e.type === 'user.tool_result').length, 1);
-        assert.equal(read(two, s.session, 'runs'), 'begun\nended\n');
+        assert.equal(two.read(s.session, 'runs'), 'begun\nended\n');
     });
 
     test('SIGTERM: the running call ends and is answered, the next worker goes on', async () => {
@@ -124,7 +113,7 @@ describe('our worker serves our server', () => {
         const next = provider.expect([{ bash: 'echo from the second' }]);
         provider.expect(['done']);
         await world.send(s.session.id, 'work');
-        const gate = await atGate(one, s.session);
+        const gate = await one.atGate(s.session);
         one.child.kill('SIGTERM');
         await one.says('no more work is taken');
         await letThrough(gate);
@@ -142,7 +131,7 @@ describe('our worker serves our server', () => {
         const w = await hire(s);
         provider.expect([{ bash: gated('runs', 'gate') }]);
         await world.send(s.session.id, 'work');
-        const gate = await atGate(w, s.session);
+        const gate = await w.atGate(s.session);
         await world.send(s.session.id, { type: 'user.interrupt' });
         await eventually('the session to rest', async () => (await world.client().beta.sessions.retrieve(s.session.id)).status === 'idle');
         await gate.close();
@@ -150,7 +139,7 @@ describe('our worker serves our server', () => {
         provider.expect(['done']);
         await world.send(s.session.id, 'again');
         await ended(s.session, 'done');
-        assert.equal(read(w, s.session, 'runs'), 'begun\n');
+        assert.equal(w.read(s.session, 'runs'), 'begun\n');
     });
 
     test('a deleted session takes its files along, a wrong key ends the worker', async () => {
@@ -161,7 +150,7 @@ describe('our worker serves our server', () => {
         await world.send(s.session.id, 'work');
         await ended(s.session, 'done');
         await world.client().beta.sessions.delete(s.session.id);
-        await eventually('the files to go', () => !existsSync(path.dirname(file(w, s.session, ''))));
+        await eventually('the files to go', () => !existsSync(path.dirname(w.file(s.session, ''))));
         const stranger = new Worker({ url: world.server.url, environment: s.environment.id, key: 'sk-ant-oat01-wrong' });
         workers.push(stranger);
         await stranger.start({ ready: false });

@@ -6,7 +6,7 @@ import { constants, existsSync, mkdirSync, readFileSync, readdirSync, utimesSync
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { ENV, ENV_KEY, FakeWork } from '../lib/fake-work.mjs';
-import { Worker } from '../lib/worker.mjs';
+import { Worker, letThrough } from '../lib/worker.mjs';
 import { eventually, remove, scratch } from '../lib/e2e.mjs';
 
 const { O_NONBLOCK, O_WRONLY } = constants;
@@ -38,18 +38,17 @@ function make(...args) {
 }
 const worker = (...args) => make(...args).start();
 const text = (result) => result.content.map((c) => c.text).join('');
-const file = (w, session, name) => path.join(w.work, 'sandboxes', session.id, 'workspace', name);
-const read = (w, session, name) => (existsSync(file(w, session, name)) ? readFileSync(file(w, session, name), 'utf8') : undefined);
 
 // A command that notes its run and waits at a FIFO until the test lets it through.
 const gated = 'echo begun >> runs; mkfifo gate; read -r line < gate; echo ended >> runs; echo through $line';
-async function atGate(w, session) {
-    await eventually('the gate', () => existsSync(file(w, session, 'gate')));
-    return open(file(w, session, 'gate'), 'w');
-}
-async function letThrough(gate) {
-    await gate.writeFile('now\n');
-    await gate.close();
+
+// A worker in the middle of a call of the only session, which is `item` of the queue.
+async function busy() {
+    const w = await worker();
+    const session = server.session();
+    const [call] = session.calls({ command: gated });
+    const item = server.queue(session);
+    return { w, session, call, item, gate: await w.atGate(session) };
 }
 
 describe('ostler worker', () => {
@@ -61,7 +60,7 @@ describe('ostler worker', () => {
         assert.match(text(await session.result(a)), /one\n\/workspace/);
         assert.equal((await session.result(b)).is_error, false);
         assert.equal((await session.result(c)).tool_use_id, c.id);
-        assert.equal(read(w, session, 'two.txt'), 'two\n');
+        assert.equal(w.read(session, 'two.txt'), 'two\n');
         const [d] = session.calls({ name: 'read', file_path: 'two.txt' });
         assert.match(text(await session.result(d)), /two/);
         session.rest();
@@ -119,7 +118,7 @@ describe('ostler worker', () => {
         server.answers = {};
         const [gap] = session.calls({ command: 'echo gap >> runs' });
         await session.result(gap);
-        assert.equal(read(w, session, 'runs'), 'once\ngap\n');
+        assert.equal(w.read(session, 'runs'), 'once\ngap\n');
     });
 
     test('an answered call of the history is not run again', async () => {
@@ -130,7 +129,7 @@ describe('ostler worker', () => {
         const [fresh] = session.calls({ command: 'echo fresh >> runs' });
         server.queue(session);
         await session.result(fresh);
-        assert.equal(read(w, session, 'runs'), 'fresh\n');
+        assert.equal(w.read(session, 'runs'), 'fresh\n');
     });
 
     test('an interrupt ends a running call, whose result says so; one before the worker came keeps a call from starting', async () => {
@@ -140,20 +139,16 @@ describe('ostler worker', () => {
         session.emit({ type: 'user.interrupt' });
         const [call] = session.calls({ command: gated });
         server.queue(session);
-        const gate = await atGate(w, session);
+        const gate = await w.atGate(session);
         session.emit({ type: 'user.interrupt' });
         const result = await session.result(call);
         await gate.close();
         assert.equal(result.is_error, true);
-        assert.equal(read(w, session, 'runs'), 'begun\n');
+        assert.equal(w.read(session, 'runs'), 'begun\n');
     });
 
     test('a call that somebody else answers is stopped, and nothing is sent for it', async () => {
-        const w = await worker();
-        const session = server.session();
-        const [call] = session.calls({ command: gated });
-        server.queue(session);
-        const gate = await atGate(w, session);
+        const { session, call, gate } = await busy();
         session.emit({ type: 'user.tool_result', tool_use_id: call.id, content: [] });
         const [next] = session.calls({ command: 'cat runs' });
         assert.equal(text(await session.result(next)).trim(), 'begun');
@@ -194,7 +189,7 @@ describe('ostler worker', () => {
         item.latest_heartbeat_at = null;
         server.requeue(item);
         assert.match(text(await session.result(call)), /once/);
-        assert.equal(read(w, session, 'runs'), 'ran\n');
+        assert.equal(w.read(session, 'runs'), 'ran\n');
         assert.equal(server.of('stop').length, 0, 'it was not ours to stop');
     });
 
@@ -211,7 +206,7 @@ describe('ostler worker', () => {
             return () => server.until('six seconds', () => Date.now() - first >= 6000).then(() => ({ json: answer }));
         };
         server.queue(session);
-        const gate = await atGate(w, session);
+        const gate = await w.atGate(session);
         await w.says('lease lost');
         assert.ok(Date.now() - first < 12000, `lost after ${Date.now() - first} ms`);
         await gate.close();
@@ -220,16 +215,12 @@ describe('ostler worker', () => {
 
     test('a lease that another worker has is lost: the call ends, nothing is sent or stopped', async () => {
         server.ttl = 2;
-        const w = await worker();
-        const session = server.session();
-        session.calls({ command: gated });
-        const item = server.queue(session);
-        const gate = await atGate(w, session);
+        const { w, session, item, gate } = await busy();
         item.latest_heartbeat_at = 'of another worker';
         await w.says('lease lost');
         await eventually('the end of the command', async () => {
             try {
-                await (await open(file(w, session, 'gate'), 'r+')).close();
+                await (await open(w.file(session, 'gate'), 'r+')).close();
                 return !w.log.includes('a call ran') && gate;
             } catch {
                 return false;
@@ -240,16 +231,12 @@ describe('ostler worker', () => {
         await server.until('another poll', () => server.of('poll').length > polls);
         assert.deepEqual(session.results, []);
         assert.equal(server.of('stop').length, 0);
-        assert.equal(read(w, session, 'runs'), 'begun\n');
+        assert.equal(w.read(session, 'runs'), 'begun\n');
     });
 
     test('a server that says nothing for the time of the lease has lost it to others', async () => {
         server.ttl = 2;
-        const w = await worker();
-        const session = server.session();
-        session.calls({ command: gated });
-        server.queue(session);
-        const gate = await atGate(w, session);
+        const { w, session, gate } = await busy();
         server.answers.heartbeat = () => 'destroy';
         await w.says('lease lost');
         server.answers = {};
@@ -259,11 +246,7 @@ describe('ostler worker', () => {
 
     test('an item that the server wants to end is stopped', async () => {
         server.ttl = 2;
-        const w = await worker();
-        const session = server.session();
-        session.calls({ command: gated });
-        const item = server.queue(session);
-        const gate = await atGate(w, session);
+        const { session, item, gate } = await busy();
         item.state = 'stopping';
         await server.request('stop');
         await gate.close();
@@ -278,7 +261,7 @@ describe('ostler worker', () => {
         server.queue(session);
         await server.request('stop');
         assert.equal(server.of('stream').length, 0);
-        assert.equal(read(w, session, 'runs'), undefined);
+        assert.equal(w.read(session, 'runs'), undefined);
     });
 
     test('a session that terminates while it is served ends, one that is deleted takes its files along', async () => {
@@ -343,11 +326,7 @@ describe('ostler worker', () => {
     });
 
     test('SIGTERM lets the running call end, sends its result, gives the session back and exits with 0', async () => {
-        const w = await worker();
-        const session = server.session();
-        const [call] = session.calls({ command: gated });
-        server.queue(session);
-        const gate = await atGate(w, session);
+        const { w, session, call, gate } = await busy();
         w.child.kill('SIGTERM');
         await w.says('no more work is taken');
         const polls = server.of('poll').length;
@@ -362,11 +341,7 @@ describe('ostler worker', () => {
     });
 
     test('a second SIGTERM does not wait: the call goes on and the next worker here has its result', async () => {
-        const w = await worker();
-        const session = server.session();
-        const [call] = session.calls({ command: gated });
-        const item = server.queue(session);
-        const gate = await atGate(w, session);
+        const { w, session, call, item, gate } = await busy();
         w.child.kill('SIGTERM');
         await w.says('no more work is taken');
         w.child.kill('SIGTERM');
@@ -377,15 +352,11 @@ describe('ostler worker', () => {
         server.requeue(item);
         await w.start();
         assert.match(text(await session.result(call)), /through now/);
-        assert.equal(read(w, session, 'runs'), 'begun\nended\n');
+        assert.equal(w.read(session, 'runs'), 'begun\nended\n');
     });
 
     test('a killed worker asks for the result of what it had begun instead of running it again', async () => {
-        const w = await worker();
-        const session = server.session();
-        const [call] = session.calls({ command: gated });
-        const item = server.queue(session);
-        const gate = await atGate(w, session);
+        const { w, session, call, item, gate } = await busy();
         await w.kill();
         item.latest_heartbeat_at = null;
         server.requeue(item);
@@ -393,19 +364,15 @@ describe('ostler worker', () => {
         await server.until('the second reading of the session', () => server.of('list').length >= 2 && server.of('ack').length === 2);
         await letThrough(gate);
         assert.match(text(await session.result(call)), /through now/);
-        assert.equal(read(w, session, 'runs'), 'begun\nended\n');
+        assert.equal(w.read(session, 'runs'), 'begun\nended\n');
     });
 
     test('a sandbox that died with its worker is told as an unknown outcome; what was not begun runs', async () => {
-        const w = await worker();
-        const session = server.session();
-        const [call] = session.calls({ command: gated });
-        const item = server.queue(session);
-        const gate = await atGate(w, session);
+        const { w, session, call, item, gate } = await busy();
         await w.kill();
         const { pid } = JSON.parse(readFileSync(path.join(w.work, 'sandboxes', session.id, 'sandbox.json')));
         process.kill(pid, 'SIGKILL');
-        await eventually('the end of the command', () => open(file(w, session, 'gate'), O_WRONLY | O_NONBLOCK).then((again) => again.close(), () => true));
+        await eventually('the end of the command', () => open(w.file(session, 'gate'), O_WRONLY | O_NONBLOCK).then((again) => again.close(), () => true));
         await gate.close();
         const [next] = session.calls({ command: 'cat runs' });
         item.latest_heartbeat_at = null;
@@ -419,18 +386,14 @@ describe('ostler worker', () => {
 
     test('of two workers the one that was stopped finds its lease taken and sends nothing', async () => {
         server.ttl = 2;
-        const one = await worker();
-        const session = server.session();
-        const [call] = session.calls({ command: gated });
-        const item = server.queue(session);
-        const gate = await atGate(one, session);
+        const { w: one, session, call, item, gate } = await busy();
         one.child.kill('SIGSTOP');
         item.latest_heartbeat_at = null;
         server.requeue(item);
         const two = await worker();
-        const other = await atGate(two, session);
+        const other = await two.atGate(session);
         await letThrough(gate); // its result waits in the socket of the one that stands
-        await eventually('the end of the call', () => read(one, session, 'runs') === 'begun\nended\n');
+        await eventually('the end of the call', () => one.read(session, 'runs') === 'begun\nended\n');
         await server.until('time to pass', () => Date.now() - item.offered > 2500);
         one.child.kill('SIGCONT');
         await one.says('lease lost');
@@ -458,7 +421,7 @@ describe('ostler worker', () => {
         const [b] = two.calls({ command: 'echo second' });
         server.queue(one);
         server.queue(two);
-        const gate = await atGate(w, one);
+        const gate = await w.atGate(one);
         assert.equal(server.of('ack').length, 1);
         await letThrough(gate);
         await one.result(a);
@@ -522,7 +485,7 @@ describe('ostler worker', () => {
         utimesSync(path.join(w.work, 'seen', old.id), long, long);
         await w.start();
         await eventually('the old files to go', () => !existsSync(path.join(w.work, 'sandboxes', old.id)));
-        assert.equal(read(w, young, 'file'), 'kept\n');
+        assert.equal(w.read(young, 'file'), 'kept\n');
         assert.deepEqual(readdirSync(path.join(w.work, 'seen')), [young.id]);
     });
 

@@ -1,8 +1,7 @@
 // A Messages API server that does what a test tells it, request by request: answer, think, call tools, hold
 // its breath in the middle of an answer, hang up, talk rubbish, or not be there at all. It keeps what it was
 // sent, byte for byte.
-import { createServer } from 'node:http';
-import { once } from 'node:events';
+import { FakeServer } from './fake-server.mjs';
 
 let serial = 0;
 const frame = (event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
@@ -64,36 +63,13 @@ class Exchange {
     }
 }
 
-export class FakeMessages {
+export class FakeMessages extends FakeServer {
     requests = []; // {raw, json, headers, url, at}
     counts = []; // the requests to count tokens, in the same form
     tokens = null; // (request) => how many it has; null: this server cannot count
     problems = [];
     fallback = null; // (request) => reply, for what nobody has spoken for: where kills make repeats
     #queue = [];
-    #sockets = new Set();
-
-    get url() {
-        return `http://127.0.0.1:${this.port}`;
-    }
-
-    // Listens again on the port it had, so that it can be away for a while.
-    async start() {
-        this.server = createServer((req, res) => this.#serve(req, res));
-        this.server.on('connection', (socket) => {
-            this.#sockets.add(socket);
-            socket.on('close', () => this.#sockets.delete(socket));
-        });
-        this.server.listen(this.port ?? 0, '127.0.0.1');
-        await once(this.server, 'listening');
-        this.port = this.server.address().port;
-    }
-
-    async stop() {
-        for (const socket of this.#sockets) socket.destroy();
-        this.server.close();
-        await once(this.server, 'close');
-    }
 
     // Says how the next request that nobody has spoken for is answered. `reply` is an array of blocks, or
     //   {blocks, usage, stop}   streamed; with
@@ -117,14 +93,7 @@ export class FakeMessages {
         return problems;
     }
 
-    async #serve(req, res) {
-        const chunks = [];
-        try {
-            for await (const chunk of req) chunks.push(chunk);
-        } catch {
-            return; // the server was killed while it sent
-        }
-        const raw = Buffer.concat(chunks).toString('utf8');
+    async serve(req, res, raw) {
         const request = { raw, headers: req.headers, url: req.url, at: Date.now(), json: JSON.parse(raw) };
         if (request.url.startsWith('/v1/messages/count_tokens')) return this.#count(res, request);
         this.requests.push(request);

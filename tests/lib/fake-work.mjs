@@ -1,7 +1,6 @@
 // A server that speaks the worker protocol of self-hosted environments and does what a test tells it: items
 // with leases, sessions with logs and streams. It keeps every request.
-import { createServer } from 'node:http';
-import { once } from 'node:events';
+import { FakeServer } from './fake-server.mjs';
 
 export const ENV = 'env_ofthetests';
 export const ENV_KEY = 'sk-ant-oat01-of-the-tests';
@@ -53,7 +52,7 @@ class Session {
     }
 }
 
-export class FakeWork {
+export class FakeWork extends FakeServer {
     requests = []; // {verb, method, path, query, headers, body}
     problems = [];
     ttl = 60; // seconds
@@ -62,29 +61,7 @@ export class FakeWork {
     answers = {};
     #sessions = new Map();
     #items = [];
-    #sockets = new Set();
     #waiting = new Set();
-
-    get url() {
-        return `http://127.0.0.1:${this.port}`;
-    }
-
-    async start() {
-        this.server = createServer((req, res) => this.#serve(req, res));
-        this.server.on('connection', (socket) => {
-            this.#sockets.add(socket);
-            socket.on('close', () => this.#sockets.delete(socket));
-        });
-        this.server.listen(this.port ?? 0, '127.0.0.1');
-        await once(this.server, 'listening');
-        this.port = this.server.address().port;
-    }
-
-    async stop() {
-        for (const socket of this.#sockets) socket.destroy();
-        this.server.close();
-        await once(this.server, 'close');
-    }
 
     session() {
         const session = new Session(this);
@@ -140,15 +117,8 @@ export class FakeWork {
         this.changed();
     }
 
-    async #serve(req, res) {
-        const chunks = [];
-        try {
-            for await (const chunk of req) chunks.push(chunk);
-        } catch {
-            return; // the worker was killed
-        }
+    async serve(req, res, text) {
         const url = new URL(req.url, this.url);
-        const text = Buffer.concat(chunks).toString('utf8');
         const request = { method: req.method, path: url.pathname, query: Object.fromEntries(url.searchParams), headers: req.headers, body: text ? JSON.parse(text) : undefined, at: Date.now() };
         const [answer, verb] = this.#route(request, res);
         request.verb = verb;

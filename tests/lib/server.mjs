@@ -77,10 +77,10 @@ export class Server {
         return [...args, ...(this.options.args ?? [])];
     }
 
-    async start() {
+    // Starts the program and keeps what it says; the child emits 'said' with each piece.
+    launch(args) {
         if (!existsSync(binary)) throw new Error(`${binary} is not there; build it with make`);
-        this.port ??= await freePort();
-        const child = spawn(binary, this.#args(), { env: this.env, stdio: ['ignore', 'pipe', 'pipe'], cwd: this.dir });
+        const child = spawn(binary, args, { env: this.env, stdio: ['ignore', 'pipe', 'pipe'], cwd: this.dir });
         this.child = child;
         this.exited = new Promise((resolve) => child.once('close', (code, signal) => resolve({ code, signal })));
         this.startedLog = '';
@@ -89,8 +89,14 @@ export class Server {
             stream.on('data', (chunk) => {
                 this.log += chunk;
                 this.startedLog += chunk;
+                child.emit('said');
             });
         }
+    }
+
+    async start() {
+        this.port ??= await freePort();
+        this.launch(this.#args());
         await this.#ready();
         return this;
     }

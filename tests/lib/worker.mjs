@@ -1,8 +1,10 @@
 // `ostler worker` as a process of the test's own, with a directory of its own, ended by its own pid.
-import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import path from 'node:path';
+import { eventually } from './e2e.mjs';
 import { ENV, ENV_KEY } from './fake-work.mjs';
-import { Server, binary } from './server.mjs';
+import { Server } from './server.mjs';
 
 export class Worker extends Server {
     // options: url, environment, key, args, env
@@ -21,18 +23,7 @@ export class Worker extends Server {
     async start({ args = [], ready = true } = {}) {
         const { url, environment = ENV } = this.options;
         const all = ['worker', '--environment', environment, '--url', url, '--dir', this.work, ...(this.options.args ?? []), ...args];
-        this.child = spawn(binary, all, { env: this.env, stdio: ['ignore', 'pipe', 'pipe'], cwd: this.dir });
-        const { child } = this;
-        this.exited = new Promise((resolve) => child.once('close', (code, signal) => resolve({ code, signal })));
-        this.startedLog = '';
-        for (const stream of [child.stdout, child.stderr]) {
-            stream.setEncoding('utf8');
-            stream.on('data', (chunk) => {
-                this.log += chunk;
-                this.startedLog += chunk;
-                child.emit('said');
-            });
-        }
+        this.launch(all);
         if (ready) await this.says('worker started');
         return this;
     }
@@ -51,4 +42,26 @@ export class Worker extends Server {
             look();
         });
     }
+    // A file of a session's workspace.
+    file(session, name) {
+        return path.join(this.work, 'sandboxes', session.id, 'workspace', name);
+    }
+
+    // What is in it; undefined when it is not there.
+    read(session, name) {
+        const at = this.file(session, name);
+        return existsSync(at) ? readFileSync(at, 'utf8') : undefined;
+    }
+
+    // Waits until a command of the session has made the FIFO `gate` and reads from it. letThrough() or close()
+    // what this resolves to.
+    async atGate(session) {
+        await eventually('the gate', () => existsSync(this.file(session, 'gate')));
+        return open(this.file(session, 'gate'), 'w');
+    }
+}
+
+export async function letThrough(gate) {
+    await gate.writeFile('now\n');
+    await gate.close();
 }

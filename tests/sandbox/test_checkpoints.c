@@ -160,6 +160,12 @@ static int64_t ended(void)
     return s.checkpoints + s.checkpoint_failures;
 }
 
+#define TURN_WHILE(waiting)                                                                        \
+    for (int i = 0; waiting; i++) {                                                                \
+        assert_true(i < 15000);                                                                    \
+        turn(&f, 1);                                                                               \
+    }
+
 static void ask(const struct session_row *s, int64_t seq)
 {
     f.port.checkpoint(f.port.self, id_str(&s->id), seq, true);
@@ -167,10 +173,7 @@ static void ask(const struct session_row *s, int64_t seq)
 
 static void wait_ended(int64_t n)
 {
-    for (int i = 0; ended() < n; i++) {
-        assert_true(i < 3000);
-        turn(&f, 5);
-    }
+    TURN_WHILE(ended() < n);
 }
 
 static void keep(const struct session_row *s, int64_t seq)
@@ -203,6 +206,24 @@ static void lose(const struct session_row *s)
     assert_int_equal(on_host(&f, command), 0);
 }
 
+/* A call that made the file `begun` of the workspace, and goes on with the command. */
+static void begin(struct answer *a, const struct session_row *s, const char *command)
+{
+    char path[256], input[256];
+    snprintf(input, sizeof input, "{\"command\":\"touch begun; %s\"}", command);
+    call_start(&f, a, s->id.z, "sevt_long", "bash", input, (struct call_flags){.existed = true});
+    snprintf(path, sizeof path, "%s/%s/workspace/begun", f.data, s->id.z);
+    wait_for_file(&f, path);
+}
+
+/* Of one that goes on while that file is there. */
+static void let_end(const struct session_row *s)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s/workspace/begun", f.data, s->id.z);
+    assert_int_equal(unlink(path), 0);
+}
+
 static bool there(const struct session_row *s, const char *name)
 {
     char path[256];
@@ -228,8 +249,9 @@ static int close_fixture(void **state)
     return 0;
 }
 
-#define NEEDS_SANDBOX()                                                                            \
+#define NEEDS_SANDBOX(state)                                                                       \
     do {                                                                                           \
+        (void)(state);                                                                             \
         if (fixture_lacks(&f)[0])                                                                  \
             skip();                                                                                \
     } while (0)
@@ -238,8 +260,7 @@ static int close_fixture(void **state)
 
 static void files_come_back_under_a_running_sandbox(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     does(&s, "mkdir -p a/b; echo one > a/b/f; chmod 600 a/b/f; ln -s b/f a/l; export X=1\n"
              "echo out > /mnt/session/outputs/o; echo rc > ~/.rc; echo t > /tmp/t");
@@ -267,18 +288,12 @@ static void files_come_back_under_a_running_sandbox(void **state)
 static void
 a_call_that_ends_in_a_lost_directory_is_answered_and_the_next_one_has_the_files(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     struct answer a;
-    char path[256];
     does(&s, "echo one > f");
     keep(&s, 2);
-    call_start(&f, &a, s.id.z, "sevt_long", "bash",
-               "{\"command\":\"touch begun; while [ -e begun ]; do :; done; echo ended\"}",
-               (struct call_flags){.existed = true});
-    snprintf(path, sizeof path, "%s/%s/workspace/begun", f.data, s.id.z);
-    wait_for_file(&f, path);
+    begin(&a, &s, "while [ -e begun ]; do :; done; echo ended");
     lose(&s);
     answer_wait(&a);
     assert_string_equal(a.text.data, "ended");
@@ -288,18 +303,12 @@ a_call_that_ends_in_a_lost_directory_is_answered_and_the_next_one_has_the_files(
 
 static void a_call_under_way_is_lost_with_the_directory_when_the_next_one_comes(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     struct answer a, b;
-    char path[256];
     does(&s, "echo one > f");
     keep(&s, 2);
-    call_start(&f, &a, s.id.z, "sevt_long", "bash",
-               "{\"command\":\"touch begun; while :; do :; done\"}",
-               (struct call_flags){.existed = true});
-    snprintf(path, sizeof path, "%s/%s/workspace/begun", f.data, s.id.z);
-    wait_for_file(&f, path);
+    begin(&a, &s, "while :; do :; done");
     lose(&s);
     call_start(&f, &b, s.id.z, "sevt_next", "bash", "{\"command\":\"cat f\"}",
                (struct call_flags){.existed = true});
@@ -316,8 +325,7 @@ static void a_call_under_way_is_lost_with_the_directory_when_the_next_one_comes(
 
 static void a_hand_that_outlived_server_and_directory_is_ended_first(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     turn(&f, 300); /* it may take a directory that was made before it */
     does(&s, "echo one > f; sleep 314159 > /dev/null 2>&1 &");
@@ -330,10 +338,7 @@ static void a_hand_that_outlived_server_and_directory_is_ended_first(void **stat
     /* And where the hand was found before its directory went. The model was told, also when the
      * server that did so is gone. */
     f.port.idle(f.port.self, id_str(&s.id));
-    for (int i = 0; there(&s, "restored"); i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(there(&s, "restored"));
     fixture_restart(&f);
     says(&s, "cat f", "one");
     lose(&s);
@@ -342,8 +347,7 @@ static void a_hand_that_outlived_server_and_directory_is_ended_first(void **stat
 
 static void another_directory_in_its_place_is_not_taken_for_it(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     char command[256];
     does(&s, "echo one > f");
@@ -359,8 +363,7 @@ static void another_directory_in_its_place_is_not_taken_for_it(void **state)
 
 static void a_workspace_that_is_looked_at_comes_back_too(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     AUTO_BUF struct buf out = BUF_INIT(1 << 20);
     struct err err;
@@ -394,8 +397,7 @@ static int copy_fn(struct store_tx *tx, struct store_job *job, struct err *err)
 
 static void a_branch_begins_with_the_files_of_its_event(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row both[2] = {new_session(0), new_session(0)};
     does(&both[0], "echo one > f");
     keep(&both[0], 10);
@@ -408,8 +410,7 @@ static void a_branch_begins_with_the_files_of_its_event(void **state)
 
 static void what_was_lost_for_good_is_said_and_what_never_was_is_not(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0), fresh = new_session(0);
     struct answer a;
     says(&fresh, "echo hi", "hi");
@@ -426,8 +427,7 @@ static void what_was_lost_for_good_is_said_and_what_never_was_is_not(void **stat
 
 static void a_checkpoint_that_cannot_be_read_gives_the_one_before(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     char command[512];
     does(&s, "echo one > f");
@@ -446,18 +446,14 @@ static void a_checkpoint_that_cannot_be_read_gives_the_one_before(void **state)
 
 static void calls_wait_until_a_checkpoint_is_durable(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(20);
     struct answer a;
     does(&s, "echo one > f");
     gate_store();
     gate.hold = true;
     ask(&s, 10);
-    for (int i = 0; !gate.held; i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(!gate.held);
     /* More events, between which nothing ran, and a call behind them. */
     ask(&s, 12);
     ask(&s, 20);
@@ -482,20 +478,14 @@ static void calls_wait_until_a_checkpoint_is_durable(void **state)
 
 static void what_is_kept_under_a_running_call_is_no_end_of_a_turn(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     struct answer a;
-    char path[256];
     does(&s, "echo one > f");
-    call_start(&f, &a, s.id.z, "sevt_long", "bash",
-               "{\"command\":\"touch begun; while [ -e begun ]; do :; done\"}",
-               (struct call_flags){.existed = true});
-    snprintf(path, sizeof path, "%s/%s/workspace/begun", f.data, s.id.z);
-    wait_for_file(&f, path);
+    begin(&a, &s, "while [ -e begun ]; do :; done");
     keep(&s, 10);
     assert_false(look(&s, 0).row.turn_end);
-    unlink(path);
+    let_end(&s);
     answer_wait(&a);
     answer_fini(&a);
     keep(&s, 11);
@@ -504,8 +494,7 @@ static void what_is_kept_under_a_running_call_is_no_end_of_a_turn(void **state)
 
 static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(10), none = new_session(10);
     f.s->keep.max_files = 20;
     does(&s, "mkdir d; touch d/{1..20}");
@@ -515,10 +504,7 @@ static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
     assert_int_equal(sandboxes_stats(f.s).checkpoint_failures, 1);
     /* A session that has no files at all. */
     ask(&none, 10);
-    for (int i = 0; look(&none, 0).due; i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(look(&none, 0).due);
     assert_false(look(&none, 0).found);
     assert_int_equal(sandboxes_stats(f.s).checkpoint_failures, 1);
     says(&s, "rm -r d; echo hi", "hi");
@@ -529,10 +515,7 @@ static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
     f.s->keep.off = true;
     does(&unkept, "touch 1");
     ask(&unkept, 10);
-    for (int i = 0; look(&unkept, 0).due; i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(look(&unkept, 0).due);
     assert_false(look(&unkept, 0).found);
     lose(&s);
     says(&s, "echo hi", "*are gone. Look before you rely on any of it.\nhi");
@@ -540,8 +523,7 @@ static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
 
 static void nothing_is_kept_of_a_directory_that_is_gone(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(30);
     does(&s, "echo one > f");
     keep(&s, 10);
@@ -554,8 +536,7 @@ static void nothing_is_kept_of_a_directory_that_is_gone(void **state)
 
 static void a_server_that_stops_or_a_session_that_is_archived_finishes_it(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(10);
     does(&s, "echo one > f");
     ask(&s, 10);
@@ -569,26 +550,19 @@ static void a_server_that_stops_or_a_session_that_is_archived_finishes_it(void *
     assert_string_equal(look(&s, 10).manifest, first.manifest);
     ask(&s, 12);
     f.port.destroy(f.port.self, id_str(&s.id), false);
-    for (int i = 0; look(&s, 0).row.seq != 12; i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(look(&s, 0).row.seq != 12);
     assert_string_not_equal(look(&s, 10).manifest, look(&s, 12).manifest);
 }
 
 static void a_deleted_session_is_not_kept(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(10);
     does(&s, "echo one > f");
     assert_int_equal(on_store(&f, true, delete_fn, &s), 0);
     ask(&s, 10);
     f.port.destroy(f.port.self, id_str(&s.id), true);
-    for (int i = 0; there(&s, ""); i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(there(&s, ""));
     assert_int_equal(sandboxes_stats(f.s).checkpoint_failures, 0);
 }
 
@@ -625,8 +599,7 @@ static size_t temporaries(void)
 
 static void a_snapshot_that_nothing_refers_to_yet_is_taken_again(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(20);
     does(&s, "echo one > f");
     keep(&s, 10);
@@ -653,8 +626,7 @@ static void a_snapshot_that_nothing_refers_to_yet_is_taken_again(void **state)
 
 static void half_a_restore_is_swept_and_files_of_sessions_are_not(void **state)
 {
-    (void)state;
-    NEEDS_SANDBOX();
+    NEEDS_SANDBOX(state);
     struct session_row s = new_session(0);
     char busy[160];
     does(&s, "echo one > f");
@@ -666,10 +638,7 @@ static void half_a_restore_is_swept_and_files_of_sessions_are_not(void **state)
     assert_int_equal(flock(lock, LOCK_EX), 0);
     fixture_restart(&f);
     sandboxes_sweep(f.s, &s.id, 1);
-    for (int i = 0; on_host(&f, "test ! -e data/.restore-dead00") != 0; i++) {
-        assert_true(i < 3000);
-        turn(&f, 1);
-    }
+    TURN_WHILE(on_host(&f, "test ! -e data/.restore-dead00") != 0);
     assert_int_equal(access(busy, F_OK), 0);
     assert_true(there(&s, "workspace/f"));
     says(&s, "cat f", "one");

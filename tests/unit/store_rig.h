@@ -45,6 +45,19 @@ static inline int setup(void **state)
     return 0;
 }
 
+/* A session of the default workspace. */
+static inline struct session_row a_session(void)
+{
+    struct session_row row = {.id = id_new("sesn"),
+                              .workspace_id = t.ws,
+                              .thread_id = id_new("sthr"),
+                              .agent_id = id_new("agent"),
+                              .environment_id = id_new("env"),
+                              .created_us = 1};
+    OK(tx_session_insert(&t.tx, &row, &t.err));
+    return row;
+}
+
 static inline int teardown(void **state)
 {
     (void)state;

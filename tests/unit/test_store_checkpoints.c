@@ -4,18 +4,6 @@
 
 #include "store/checkpoints.h"
 
-static struct session_row a_session(void)
-{
-    struct session_row row = {.id = id_new("sesn"),
-                              .workspace_id = t.ws,
-                              .thread_id = id_new("sthr"),
-                              .agent_id = id_new("agent"),
-                              .environment_id = id_new("env"),
-                              .created_us = 1};
-    OK(tx_session_insert(&t.tx, &row, &t.err));
-    return row;
-}
-
 static int64_t number(const char *sql, int64_t fallback)
 {
     int64_t n = fallback;

@@ -5,18 +5,6 @@
 
 static struct session_row from, to;
 
-static struct session_row insert_session(void)
-{
-    struct session_row row = {.id = id_new("sesn"),
-                              .workspace_id = t.ws,
-                              .thread_id = id_new("sthr"),
-                              .agent_id = id_new("agent"),
-                              .environment_id = id_new("env"),
-                              .created_us = 1};
-    OK(tx_session_insert(&t.tx, &row, &t.err));
-    return row;
-}
-
 static struct event event(int64_t seq, enum event_type type, struct str body, struct str transcript)
 {
     return (struct event){.seq = seq,
@@ -38,8 +26,8 @@ static struct event log_of[6];
 static int setup_log(void **state)
 {
     setup(state);
-    from = insert_session();
-    to = insert_session();
+    from = a_session();
+    to = a_session();
     const struct event events[] = {
         event(1, EVENT_SESSION_STATUS_RUNNING, STR("{}"), STR_NONE),
         event(2, EVENT_SESSION_THREAD_STATUS_RUNNING, with_thread("a"), STR_NONE),
