@@ -5,30 +5,9 @@
  * The session's events and transcripts are read once from the server's database into one of our own
  * with the same tables and indexes; then N transactions copy them under another number, each timed.
  */
-#include "samples.h"
+#include "floor_sqlite.h"
 
-#include <sqlite3.h>
 #include <string.h>
-
-static sqlite3 *db;
-
-static void check(int rc)
-{
-    if (rc != SQLITE_OK && rc != SQLITE_DONE && rc != SQLITE_ROW)
-        die("sqlite: %s", sqlite3_errmsg(db));
-}
-
-static void exec(const char *sql)
-{
-    check(sqlite3_exec(db, sql, NULL, NULL, NULL));
-}
-
-static sqlite3_stmt *prepare(const char *sql)
-{
-    sqlite3_stmt *st = NULL;
-    check(sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &st, NULL));
-    return st;
-}
 
 static void open_db(const char *dir)
 {

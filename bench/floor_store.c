@@ -9,36 +9,16 @@
  * The page size, the pragmas, the row and its index are those of our inbox; statements are prepared
  * once. Checkpoints are taken as ours are, outside of what is timed.
  */
-#include "samples.h"
+#include "floor_sqlite.h"
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <sqlite3.h>
 #include <stdbool.h>
 #include <string.h>
 
 enum { WAL_IDLE_PAGES = 512 };
 
-static sqlite3 *db;
 static int wal_pages;
-
-static void check(int rc)
-{
-    if (rc != SQLITE_OK && rc != SQLITE_DONE)
-        die("sqlite: %s", sqlite3_errmsg(db));
-}
-
-static void exec(const char *sql)
-{
-    check(sqlite3_exec(db, sql, NULL, NULL, NULL));
-}
-
-static sqlite3_stmt *prepare(const char *sql)
-{
-    sqlite3_stmt *st = NULL;
-    check(sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, &st, NULL));
-    return st;
-}
 
 static void run(sqlite3_stmt *st)
 {
