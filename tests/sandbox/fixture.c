@@ -136,6 +136,14 @@ void fixture_close(struct fixture *f)
     remove_tree(f->dir);
 }
 
+void fixture_open_stored(struct fixture *f)
+{
+    fixture_stored = true;
+    fixture_open(f, NULL);
+    if (fixture_lacks(f)[0])
+        print_message("skipped: %s\n", fixture_lacks(f));
+}
+
 const char *fixture_lacks(struct fixture *f)
 {
     const struct sandbox_tier *t = sandboxes_tier(f->s);
@@ -155,6 +163,16 @@ static void answered(void *arg, const struct tool_outcome *o)
     a->text.len--;
     if (a->f->waiting)
         loop_stop(a->f->loop);
+}
+
+void bash_says(struct fixture *f, const char *session, const char *command, const char *want)
+{
+    struct answer a;
+    bash(f, &a, session, command);
+    struct str got = str_trim(buf_view(&a.text));
+    if (want[0] == '*' ? str_find(got, str_z(want + 1)) < 0 : !str_eqz(got, want))
+        fail_msg("%s\n said: %s\n not:  %s", command, a.text.data, want);
+    answer_fini(&a);
 }
 
 void call_start(struct fixture *f, struct answer *a, const char *session, const char *id,

@@ -43,10 +43,22 @@ void fixture_restart(struct fixture *f);
 /* "" when sandboxes work here; else why not. */
 const char *fixture_lacks(struct fixture *f);
 
+/* For a test that cannot do without. */
+#define FIXTURE_NEEDED(f)                                                                          \
+    do {                                                                                           \
+        if (fixture_lacks(f)[0])                                                                   \
+            skip();                                                                                \
+    } while (0)
+/* fixture_open() with a store; says when sandboxes do not work here. */
+void fixture_open_stored(struct fixture *f);
+
 /* One call to its end. `a` is initialised; free its text with answer_fini(). */
 void call_tool(struct fixture *f, struct answer *a, const char *session, const char *tool,
                const char *input);
 void bash(struct fixture *f, struct answer *a, const char *session, const char *command);
+/* The command's output is exactly, or with a leading '*' has in it, `want`; blanks around it cut.
+ */
+void bash_says(struct fixture *f, const char *session, const char *command, const char *want);
 /* Starts one, with the id given; wait with answer_wait(). */
 struct call_flags {
     bool again, existed, had; /* !first_dispatch, sandbox_existed, had_sandbox */

@@ -183,15 +183,9 @@ static void keep(const struct session_row *s, int64_t seq)
     wait_ended(before + 1);
 }
 
-/* The command's output is exactly, or with a leading '*' has in it, `want`. */
 static void says(const struct session_row *s, const char *command, const char *want)
 {
-    struct answer a;
-    bash(&f, &a, s->id.z, command);
-    struct str got = str_trim(buf_view(&a.text));
-    if (want[0] == '*' ? str_find(got, str_z(want + 1)) < 0 : !str_eqz(got, want))
-        fail_msg("%s\n said: %s\n not:  %s", command, a.text.data, want);
-    answer_fini(&a);
+    bash_says(&f, s->id.z, command, want);
 }
 
 static void does(const struct session_row *s, const char *command)
@@ -234,10 +228,7 @@ static bool there(const struct session_row *s, const char *name)
 static int open_fixture(void **state)
 {
     (void)state;
-    fixture_stored = true;
-    fixture_open(&f, NULL);
-    if (fixture_lacks(&f)[0])
-        print_message("skipped: %s\n", fixture_lacks(&f));
+    fixture_open_stored(&f);
     return 0;
 }
 
@@ -249,18 +240,12 @@ static int close_fixture(void **state)
     return 0;
 }
 
-#define NEEDS_SANDBOX(state)                                                                       \
-    do {                                                                                           \
-        (void)(state);                                                                             \
-        if (fixture_lacks(&f)[0])                                                                  \
-            skip();                                                                                \
-    } while (0)
-
 /* ---- what comes back ---- */
 
 static void files_come_back_under_a_running_sandbox(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     does(&s, "mkdir -p a/b; echo one > a/b/f; chmod 600 a/b/f; ln -s b/f a/l; export X=1\n"
              "echo out > /mnt/session/outputs/o; echo rc > ~/.rc; echo t > /tmp/t");
@@ -288,7 +273,8 @@ static void files_come_back_under_a_running_sandbox(void **state)
 static void
 a_call_that_ends_in_a_lost_directory_is_answered_and_the_next_one_has_the_files(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     struct answer a;
     does(&s, "echo one > f");
@@ -303,7 +289,8 @@ a_call_that_ends_in_a_lost_directory_is_answered_and_the_next_one_has_the_files(
 
 static void a_call_under_way_is_lost_with_the_directory_when_the_next_one_comes(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     struct answer a, b;
     does(&s, "echo one > f");
@@ -325,7 +312,8 @@ static void a_call_under_way_is_lost_with_the_directory_when_the_next_one_comes(
 
 static void a_hand_that_outlived_server_and_directory_is_ended_first(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     turn(&f, 300); /* it may take a directory that was made before it */
     does(&s, "echo one > f; sleep 314159 > /dev/null 2>&1 &");
@@ -347,7 +335,8 @@ static void a_hand_that_outlived_server_and_directory_is_ended_first(void **stat
 
 static void another_directory_in_its_place_is_not_taken_for_it(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     char command[256];
     does(&s, "echo one > f");
@@ -363,7 +352,8 @@ static void another_directory_in_its_place_is_not_taken_for_it(void **state)
 
 static void a_workspace_that_is_looked_at_comes_back_too(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     AUTO_BUF struct buf out = BUF_INIT(1 << 20);
     struct err err;
@@ -397,7 +387,8 @@ static int copy_fn(struct store_tx *tx, struct store_job *job, struct err *err)
 
 static void a_branch_begins_with_the_files_of_its_event(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row both[2] = {new_session(0), new_session(0)};
     does(&both[0], "echo one > f");
     keep(&both[0], 10);
@@ -410,7 +401,8 @@ static void a_branch_begins_with_the_files_of_its_event(void **state)
 
 static void what_was_lost_for_good_is_said_and_what_never_was_is_not(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0), fresh = new_session(0);
     struct answer a;
     says(&fresh, "echo hi", "hi");
@@ -427,7 +419,8 @@ static void what_was_lost_for_good_is_said_and_what_never_was_is_not(void **stat
 
 static void a_checkpoint_that_cannot_be_read_gives_the_one_before(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     char command[512];
     does(&s, "echo one > f");
@@ -446,7 +439,8 @@ static void a_checkpoint_that_cannot_be_read_gives_the_one_before(void **state)
 
 static void calls_wait_until_a_checkpoint_is_durable(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(20);
     struct answer a;
     does(&s, "echo one > f");
@@ -478,7 +472,8 @@ static void calls_wait_until_a_checkpoint_is_durable(void **state)
 
 static void what_is_kept_under_a_running_call_is_no_end_of_a_turn(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     struct answer a;
     does(&s, "echo one > f");
@@ -494,7 +489,8 @@ static void what_is_kept_under_a_running_call_is_no_end_of_a_turn(void **state)
 
 static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(10), none = new_session(10);
     f.s->keep.max_files = 20;
     does(&s, "mkdir d; touch d/{1..20}");
@@ -523,7 +519,8 @@ static void what_cannot_be_kept_is_counted_and_not_tried_for_ever(void **state)
 
 static void nothing_is_kept_of_a_directory_that_is_gone(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(30);
     does(&s, "echo one > f");
     keep(&s, 10);
@@ -536,7 +533,8 @@ static void nothing_is_kept_of_a_directory_that_is_gone(void **state)
 
 static void a_server_that_stops_or_a_session_that_is_archived_finishes_it(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(10);
     does(&s, "echo one > f");
     ask(&s, 10);
@@ -556,7 +554,8 @@ static void a_server_that_stops_or_a_session_that_is_archived_finishes_it(void *
 
 static void a_deleted_session_is_not_kept(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(10);
     does(&s, "echo one > f");
     assert_int_equal(on_store(&f, true, delete_fn, &s), 0);
@@ -599,7 +598,8 @@ static size_t temporaries(void)
 
 static void a_snapshot_that_nothing_refers_to_yet_is_taken_again(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(20);
     does(&s, "echo one > f");
     keep(&s, 10);
@@ -626,7 +626,8 @@ static void a_snapshot_that_nothing_refers_to_yet_is_taken_again(void **state)
 
 static void half_a_restore_is_swept_and_files_of_sessions_are_not(void **state)
 {
-    NEEDS_SANDBOX(state);
+    (void)state;
+    FIXTURE_NEEDED(&f);
     struct session_row s = new_session(0);
     char busy[160];
     does(&s, "echo one > f");

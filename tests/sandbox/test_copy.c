@@ -85,12 +85,7 @@ static void destroy(const char *id)
 
 static void says(const char *session, const char *command, const char *want)
 {
-    struct answer a;
-    bash(&f, &a, session, command);
-    struct str got = str_trim(buf_view(&a.text));
-    if (want[0] == '*' ? str_find(got, str_z(want + 1)) < 0 : !str_eqz(got, want))
-        fail_msg("%s\n said: %s\n not:  %s", command, a.text.data, want);
-    answer_fini(&a);
+    bash_says(&f, session, command, want);
 }
 
 static void does(const char *session, const char *command)
@@ -113,10 +108,7 @@ static void same(const char *a, const char *b, const char *command)
 static int open_fixture(void **state)
 {
     (void)state;
-    fixture_stored = true;
-    fixture_open(&f, NULL);
-    if (fixture_lacks(&f)[0])
-        print_message("skipped: %s\n", fixture_lacks(&f));
+    fixture_open_stored(&f);
     return 0;
 }
 
@@ -127,18 +119,12 @@ static int close_fixture(void **state)
     return 0;
 }
 
-#define NEEDS_SANDBOX()                                                                            \
-    do {                                                                                           \
-        if (fixture_lacks(&f)[0])                                                                  \
-            skip();                                                                                \
-    } while (0)
-
 /* ---- what is in it ---- */
 
 static void a_copy_has_the_files_of_the_session(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     does(SESSION,
          "mkdir -p a/b 'sp ace'; echo one > a/b/f; chmod 640 a/b/f; chmod 700 a; ln -s b/f a/l; "
          "ln -s /nowhere dangling; printf x > \"$(printf 'new\\nline')\"; : > empty; "
@@ -161,7 +147,7 @@ static void a_copy_has_the_files_of_the_session(void **state)
 static void what_a_copy_is_not_told_of_stays_out(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     does(SESSION,
          "mkfifo pipe; echo kept > kept; export SECRET=1; cd /tmp; "
          "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"/workspace/s\")' "
@@ -174,7 +160,7 @@ static void what_a_copy_is_not_told_of_stays_out(void **state)
 static void a_session_without_files_has_an_empty_copy(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     copy("sesn_none", COPY, true);
     says(COPY, "find /workspace /mnt/session/outputs -mindepth 1", "");
     assert_false(in_data("sesn_none"));
@@ -186,7 +172,7 @@ static void a_session_without_files_has_an_empty_copy(void **state)
 static void a_read_only_copy_can_be_written_to_nowhere_but_in_tmp(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     if (fixture_unsafe)
         skip();
     does(SESSION, "echo one > f; echo out > /mnt/session/outputs/o");
@@ -209,7 +195,7 @@ static void a_read_only_copy_can_be_written_to_nowhere_but_in_tmp(void **state)
 static void what_either_writes_the_other_never_sees(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     does(SESSION, "echo one > f; ln f h; mkdir d");
     copy(SESSION, COPY, false);
     does(COPY, "echo two > f; echo x > d/x; echo y > /mnt/session/outputs/y; echo z > ~/z");
@@ -224,7 +210,7 @@ static void what_either_writes_the_other_never_sees(void **state)
 static void two_copies_at_once_are_each_their_own(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied a, b;
     does(SESSION, "for i in $(seq 200); do echo $i > f$i; done");
     begin_copy(SESSION, "grade_a", false, &a);
@@ -246,7 +232,7 @@ static void two_copies_at_once_are_each_their_own(void **state)
 static void a_copy_under_an_id_that_is_taken_fails(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied c;
     does(SESSION, "echo one > f");
     begin_copy("sesn_other", SESSION, false, &c);
@@ -260,7 +246,7 @@ static void a_copy_under_an_id_that_is_taken_fails(void **state)
 static void links_out_of_the_files_lead_nowhere(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     char command[512], secret[256], want[512];
     snprintf(secret, sizeof secret, "%s/secret", f.dir);
     assert_int_equal(on_host(&f, "echo secret > secret; chmod 644 secret"), 0);
@@ -287,7 +273,7 @@ static void links_out_of_the_files_lead_nowhere(void **state)
 static void a_tree_that_changes_while_it_is_copied_is_copied_all_the_same(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     /* A directory that is exchanged for a link out again and again, a file that grows for ever. */
     does(SESSION, "mkdir -p d keep; echo in > d/x; echo one > keep/f; ln -s /etc ln\n"
                   "(while :; do mv d d2; mv ln d; mv d ln; mv d2 d; done) >/dev/null 2>&1 &\n"
@@ -307,7 +293,7 @@ static void a_tree_that_changes_while_it_is_copied_is_copied_all_the_same(void *
 static void too_much_is_refused_and_leaves_nothing(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied c;
     f.s->keep.max_files = 100;
     f.s->keep.max_mb = 8;
@@ -351,7 +337,7 @@ static void too_much_is_refused_and_leaves_nothing(void **state)
 static void a_copy_has_no_network(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     if (fixture_unsafe)
         skip();
     f.environment = "{\"config\":{\"type\":\"cloud\",\"networking\":{\"type\":\"unrestricted\"}}}";
@@ -369,7 +355,7 @@ static void a_copy_has_no_network(void **state)
 static void a_copy_that_is_destroyed_while_it_is_made_leaves_nothing(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied c;
     does(SESSION, "for i in $(seq 3000); do echo $i > f$i; done");
     for (int i = 0; i < 6; i++) {
@@ -388,7 +374,7 @@ static void a_copy_that_is_destroyed_while_it_is_made_leaves_nothing(void **stat
 static void calls_of_the_session_wait_while_its_files_are_copied(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied c;
     struct answer a;
     does(SESSION, "for i in $(seq 3000); do echo one > f$i; done");
@@ -408,7 +394,7 @@ static void calls_of_the_session_wait_while_its_files_are_copied(void **state)
 static void a_session_that_is_deleted_meanwhile_takes_nothing_with_it(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied c;
     does(SESSION, "for i in $(seq 2000); do echo one > f$i; done");
     begin_copy(SESSION, COPY, true, &c);
@@ -422,7 +408,7 @@ static void a_session_that_is_deleted_meanwhile_takes_nothing_with_it(void **sta
 static void a_server_that_ends_takes_its_copies_with_it(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct copied c;
     does(SESSION, "echo one > f");
     copy(SESSION, "grade_idle", true);
@@ -454,7 +440,7 @@ static noreturn void die(const char *dir)
 static void what_a_killed_server_left_is_swept_and_what_a_living_one_has_is_not(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     does(SESSION, "echo one > f");
     copy(SESSION, COPY, true);
     pid_t pid = fork();
@@ -513,7 +499,7 @@ static int make_session(struct store_tx *tx, struct store_job *job, struct err *
 static void a_directory_that_is_gone_is_copied_from_its_checkpoint(void **state)
 {
     (void)state;
-    NEEDS_SANDBOX();
+    FIXTURE_NEEDED(&f);
     struct session_row s = {.id = id_new("sesn")};
     char command[ID_MAX + 32];
     assert_int_equal(on_store(&f, true, make_session, &s), 0);
