@@ -95,14 +95,18 @@ static int no_skill(struct call *c, struct err *err)
                    STR_ARG(str_utf8_take(c->id[0], 64)));
 }
 
-int skill_find(struct store_tx *tx, struct call *c, struct skill_row *row, struct err *err)
+/* NOT_FOUND for what no skill of the caller's can be; whether it is one is still to be read. */
+static int may_see(struct store_tx *tx, struct call *c, struct err *err)
 {
     bool seen = false;
     int rc = auth_sees_skill(tx, &c->who, c->id[0], &seen, err);
-    if (rc)
-        return rc;
-    rc = ERR_NOT_FOUND;
-    if (seen && id_valid(c->id[0], SKILL_PREFIX))
+    return rc || (seen && id_valid(c->id[0], SKILL_PREFIX)) ? rc : ERR_NOT_FOUND;
+}
+
+int skill_find(struct store_tx *tx, struct call *c, struct skill_row *row, struct err *err)
+{
+    int rc = may_see(tx, c, err);
+    if (rc == 0)
         rc = tx_skill_get(tx, call_workspace(c), c->id[0], &c->arena, row, err);
     return rc == ERR_NOT_FOUND ? no_skill(c, err) : rc;
 }
@@ -110,12 +114,8 @@ int skill_find(struct store_tx *tx, struct call *c, struct skill_row *row, struc
 static int find_version(struct store_tx *tx, struct call *c, struct err *err)
 {
     struct skill_call *s = c->state;
-    bool seen = false;
-    int rc = auth_sees_skill(tx, &c->who, c->id[0], &seen, err);
-    if (rc)
-        return rc;
-    rc = ERR_NOT_FOUND;
-    if (seen && id_valid(c->id[0], SKILL_PREFIX))
+    int rc = may_see(tx, c, err);
+    if (rc == 0)
         rc = tx_skill_version_get(tx, call_workspace(c), c->id[0], c->id[1], &c->arena, &s->version,
                                   err);
     if (rc != ERR_NOT_FOUND)
