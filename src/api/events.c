@@ -58,8 +58,8 @@ static bool is_result(enum event_type type)
     return type == EVENT_USER_TOOL_RESULT || type == EVENT_USER_CUSTOM_TOOL_RESULT;
 }
 
-/* A worker is the hands of a session, not its user: it may not allow its own calls, nor have files of
- * the workspace read to it by the model. */
+/* A worker is the hands of a session, not its user: it may not allow its own calls, nor have files
+ * of the workspace read to it by the model. */
 static int check_sender(const struct call *c, const struct send_call *s, struct err *err)
 {
     char where[ERR_AT_MAX];

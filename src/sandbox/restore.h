@@ -27,8 +27,8 @@ int64_t restore_note(const struct session_paths *p);
 /* Replaces what is in `out`; with nothing where there is none. */
 void restore_read_note(const struct session_paths *p, struct buf *out);
 void restore_forget_note(const struct session_paths *p);
-/* What was kept last cannot be read: a snapshot is taken as if there were none before it, so that it
- * refers to nothing that is damaged. Until one was kept. */
+/* What was kept last cannot be read: a snapshot is taken as if there were none before it, so that
+ * it refers to nothing that is damaged. Until one was kept. */
 bool restore_from_earlier(const struct session_paths *p);
 void restore_forget_earlier(const struct session_paths *p);
 /* What servers that died left in the sandboxes' directory. */
