@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -268,7 +269,63 @@ static void holes(struct fixture *f)
     inside(f, "rm -f /mnt/session/outputs/hole");
 }
 
+/* ---- copies for a grader ---- */
+
+struct copied {
+    bool done;
+    int code;
+};
+
+static void on_copied(void *arg, const struct err *err)
+{
+    struct copied *c = arg;
+    c->done = true;
+    c->code = err->code;
+}
+
+static void in_copy(struct fixture *f, const char *copy, bool read_only, const char *command,
+                    const char *want)
+{
+    struct copied c = {.done = false};
+    struct answer a;
+    f->port.copy(f->port.self, STR(SESSION), str_z(copy), read_only, on_copied, &c);
+    while (!c.done)
+        turn(f, 10);
+    assert_int_equal(c.code, 0);
+    bash(f, &a, copy, command);
+    if (strcmp(a.text.data, want) != 0)
+        fail_msg("%s\n said: %s\n not:  %s", command, a.text.data, want);
+    answer_fini(&a);
+    f->port.destroy(f->port.self, str_z(copy), true);
+    char gone[ID_MAX + 32];
+    snprintf(gone, sizeof gone, "test ! -e data/%s", copy);
+    for (int i = 0; on_host(f, gone) != 0; i++) {
+        assert_true(i < 500);
+        turn(f, 20);
+    }
+}
+
+static void read_only_copy(struct fixture *f)
+{
+    inside(f, "mkdir -p c/closed; echo one > c/f; echo two > c/closed/g; chmod 0 c/closed/g; "
+              "chmod 500 c/closed; ln -s {dir}/secret c/l; echo out > /mnt/session/outputs/c; "
+              "echo rc > ~/c");
+    in_copy(
+        f, "grade_probe", true,
+        "cat c/f /mnt/session/outputs/c ~/c; chmod 600 c/closed/g 2>/dev/null; for d in "
+        "/workspace /home/agent /mnt/session/outputs /mnt/session/uploads /etc /usr /run /dev "
+        "/ /var; do (: > $d/.p) 2>/dev/null && echo wrote $d; done; (echo x > c/f) 2>/dev/null; "
+        "rm -f c/f 2>/dev/null; cat c/f; echo t > /tmp/t && cat /tmp/t",
+        "one\nout\nrc\none\nt");
+    in_copy(f, "grade_probe_two", false, "echo two > c/f; cat c/f; stat -c %a c/closed",
+            "two\n500");
+    inside(f,
+           "test \"$(cat c/f)\" = one && chmod -R u+rwx c && rm -r c /mnt/session/outputs/c ~/c");
+}
+
 static const struct probe rows[] = {
+    {"copy_for_a_grader", "write into what a grader looks at, or from there", NULL, NULL,
+     read_only_copy},
     {"every_tool_works", "bash, read, write, edit, glob and grep as the agent uses them", NULL,
      NULL, every_tool_works},
     {"links_hard_to_the_base", "change a file of the base through a hard link",
