@@ -103,7 +103,12 @@ static int spawn(const struct loop_spawn *how, pid_t *pid)
     return rc;
 }
 
-/* ---- exit ---- */
+/* ---- exit ----
+ *
+ * A uv_poll_t forgets its descriptor's number only when it is closed: stopping or closing it takes
+ * that number off the loop, whoever has it by then. So a pidfd is closed after its handle, never
+ * before: else a connection or another child that was given its number is never heard of again.
+ */
 
 /* True when the child has exited and is reaped now. */
 static bool reap(int pidfd, int *wait_status)
@@ -134,7 +139,7 @@ static void on_exit_event(uv_poll_t *poll, int status, int events)
     if (!reap(c->pidfd, &wait_status))
         return;
     uv_poll_stop(&c->poll);
-    fd_close(TAKE_FD(c->pidfd));
+    c->running = false;
     c->exited(c, wait_status);
 }
 
@@ -165,13 +170,14 @@ int loop_spawn(struct loop *l, struct loop_child *c, const struct loop_spawn *ho
     }
     c->pidfd = pidfd;
     c->pid = (int)pid;
+    c->running = true;
     uv_poll_start(&c->poll, UV_READABLE, on_exit_event);
     return 0;
 }
 
 int loop_child_kill(struct loop_child *c, int sig)
 {
-    if (c->pidfd < 0)
+    if (!c->running)
         return ERR_NOT_FOUND;
     return pidfd_send_signal(c->pidfd, sig, NULL, 0) == 0 ? 0 : ERR_NOT_FOUND;
 }
@@ -179,7 +185,7 @@ int loop_child_kill(struct loop_child *c, int sig)
 int loop_child_kill_group(struct loop_child *c, int sig)
 {
     /* An unreaped child keeps its number, so the group cannot be anybody else's. */
-    if (c->pidfd < 0 || c->pid <= 1)
+    if (!c->running || c->pid <= 1)
         return ERR_NOT_FOUND;
     return kill(-c->pid, sig) == 0 ? 0 : ERR_NOT_FOUND;
 }
@@ -209,8 +215,13 @@ static void on_orphan_exit(uv_poll_t *poll, int status, int events)
         orphan_close(o);
 }
 
-static void adopt(struct loop *l, int pidfd)
+/* By a descriptor of its own: closing the old handle takes the old number off the loop. Without one
+ * the child stays a zombie until this process ends. */
+static void adopt(struct loop *l, int of)
 {
+    int pidfd = fcntl(of, F_DUPFD_CLOEXEC, 0);
+    if (pidfd < 0)
+        return;
     struct orphan *o = mem_zalloc(sizeof *o);
     o->pidfd = pidfd;
     if (uv_poll_init(&l->uv, &o->poll, pidfd) != 0) {
@@ -232,6 +243,7 @@ void child_close_orphans(struct loop *l)
 static void on_child_closed(uv_handle_t *h)
 {
     struct loop_child *c = CONTAINER_OF(h, struct loop_child, poll);
+    fd_close(TAKE_FD(c->pidfd));
     if (c->closed)
         c->closed(c);
 }
@@ -240,7 +252,8 @@ void loop_child_close(struct loop_child *c, void (*closed)(struct loop_child *))
 {
     c->closed = closed;
     uv_poll_stop(&c->poll);
-    if (c->pidfd >= 0)
-        adopt(c->loop, TAKE_FD(c->pidfd));
+    if (c->running)
+        adopt(c->loop, c->pidfd);
+    c->running = false;
     uv_close((uv_handle_t *)&c->poll, on_child_closed);
 }

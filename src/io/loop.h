@@ -60,8 +60,9 @@ void loop_work(struct loop *l, struct loop_work *w, void (*work)(struct loop_wor
 struct loop_child {
     struct loop *loop;
     uv_poll_t poll;
-    int pidfd; /* -1 when not running */
+    int pidfd; /* open until the handle has closed: see child.c */
     int pid;
+    bool running;                                         /* not reaped yet */
     void (*exited)(struct loop_child *, int wait_status); /* once, after the child was reaped */
     void (*closed)(struct loop_child *);
 };

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 enum { WATCHDOG_MS = 60000 };
 
@@ -360,6 +361,39 @@ static void a_group_can_be_killed_and_an_exited_child_not(void **state)
     assert_int_equal(loop_child_kill(&c, SIGKILL), ERR_NOT_FOUND);
 }
 
+static void on_exited_and_kept(struct loop_child *c, int wait_status)
+{
+    (void)c;
+    (void)wait_status;
+    loop_stop(loop);
+}
+
+/* A number that was free between a child's exit and its close must not be taken off the loop. */
+static void closing_a_child_that_has_exited_leaves_the_next_one_on_the_loop(void **state)
+{
+    (void)state;
+    const char *quick[] = {"true", NULL}, *slow[] = {"cat", NULL};
+    struct loop_spawn how = {.file = "true", .argv = quick};
+    struct loop_child first, second;
+    struct err err;
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(loop_spawn(loop, &first, &how, on_exited_and_kept, &err), 0);
+    loop_run(loop);
+    assert_int_equal(loop_child_kill(&first, SIGKILL), ERR_NOT_FOUND);
+    int fds[] = {ends[0]};
+    how = (struct loop_spawn){.file = "cat", .argv = slow, .fds = fds, .nfds = 1};
+    assert_int_equal(loop_spawn(loop, &second, &how, on_exited, &err), 0);
+    uv_run(loop_uv(loop), UV_RUN_NOWAIT);
+    loop_child_close(&first, NULL);
+    uv_run(loop_uv(loop), UV_RUN_NOWAIT);
+    close(ends[0]);
+    close(ends[1]);
+    child_status = -1;
+    loop_run(loop);
+    assert_int_equal(child_status, 0);
+}
+
 static void a_child_closed_while_running_is_reaped_later(void **state)
 {
     (void)state;
@@ -624,6 +658,7 @@ int main(void)
         T(a_missing_program_or_directory_is_named),
         T(a_group_can_be_killed_and_an_exited_child_not),
         T(a_child_closed_while_running_is_reaped_later),
+        T(closing_a_child_that_has_exited_leaves_the_next_one_on_the_loop),
         T(frames_arrive_whole_in_order_whatever_the_cut),
         T(large_frames_echo_through_a_full_socket),
         T(bad_ends_of_a_frame_stream_are_told_apart),
