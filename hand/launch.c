@@ -31,6 +31,8 @@ enum {
     LAUNCH_FAILED = 125,
     LAUNCH_STAGED = 32,
     LAUNCH_MERGED = 2,
+    LAUNCH_LINKS = 16,
+    LAUNCH_DIRS = 16,
     LAUNCH_ARGS = 1024,
     LAUNCH_ARGS_BYTES = 4 << 20
 };
@@ -57,6 +59,7 @@ static void join_cgroup(const char *procs)
 struct staged {
     const char *name, *path;
     int fd;
+    bool shown; /* read-only, with what is mounted in it */
 };
 
 /* Two directories shown as one, read-only: what is in `top` hides what `bottom` has. */
@@ -125,6 +128,29 @@ static void open_stage(const char *at, struct staged *staged, size_t n, struct m
         die("cannot mount a tmpfs on", at);
 }
 
+/* The directories above a name on the stage, and where `whole` itself as well. */
+static void make_dirs(const char *at, const char *name, bool whole)
+{
+    char path[512];
+    for (const char *p = name; p; p = strchr(p + 1, '/')) {
+        const char *end = strchr(p + 1, '/');
+        if (!end && !whole)
+            return;
+        size_t len = end ? (size_t)(end - name) : strlen(name);
+        snprintf(path, sizeof path, "%s/%.*s", at, (int)len, name);
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+            die("cannot make", path);
+    }
+}
+
+/* Adds to what holds already, so that nothing the host forbids is allowed. */
+static void restrict_mount(const char *at, uint64_t attributes, unsigned flags)
+{
+    struct mount_attr a = {.attr_set = attributes | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    if (syscall(SYS_mount_setattr, AT_FDCWD, at, flags | AT_SYMLINK_NOFOLLOW, &a, sizeof a) < 0)
+        die("cannot restrict the mount", at);
+}
+
 static void put_on_stage(const char *at, const struct staged *s)
 {
     char to[512], source[64];
@@ -133,10 +159,11 @@ static void put_on_stage(const char *at, const struct staged *s)
     snprintf(source, sizeof source, "/proc/self/fd/%d", s->fd);
     if (fstat(s->fd, &st) < 0)
         die("cannot look at", s->path);
+    make_dirs(at, s->name, false);
     int rc = S_ISDIR(st.st_mode) ? mkdir(to, 0755) : mknod(to, S_IFREG | 0644, 0);
     if (rc < 0)
         die("cannot make", to);
-    if (mount(source, to, NULL, MS_BIND, NULL) < 0)
+    if (mount(source, to, NULL, MS_BIND | (s->shown ? MS_REC : 0), NULL) < 0)
         die("cannot bind", s->path);
 }
 
@@ -205,12 +232,73 @@ static void keep_only_path(void)
 struct launch {
     struct staged staged[LAUNCH_STAGED];
     struct merged merged[LAUNCH_MERGED];
-    size_t nstaged, nmerged;
+    struct {
+        const char *target, *name;
+    } links[LAUNCH_LINKS];
+    const char *dirs[LAUNCH_DIRS];
+    size_t nstaged, nmerged, nlinks, ndirs;
     struct root root;
     const char *uid, *stage;
     int64_t inherit; /* descriptors above it stay here; 0: all are passed on */
     bool userns;
+    bool whole; /* the stage is all that the sandbox sees */
 };
+
+/* Of a stage that is the whole root. */
+static int take_root_option(struct launch *l, int left, char **argv)
+{
+    struct str o = str_z(argv[0]);
+    if (str_eqz(o, "--whole")) {
+        l->whole = true;
+        return 1;
+    }
+    if (left > 2 && str_eqz(o, "--show") && l->nstaged < LAUNCH_STAGED) {
+        l->staged[l->nstaged++] = (struct staged){argv[1], argv[2], -1, true};
+        return 3;
+    }
+    if (left > 2 && str_eqz(o, "--link") && l->nlinks < LAUNCH_LINKS) {
+        l->links[l->nlinks].target = argv[1];
+        l->links[l->nlinks++].name = argv[2];
+        return 3;
+    }
+    if (left > 1 && str_eqz(o, "--dir") && l->ndirs < LAUNCH_DIRS) {
+        l->dirs[l->ndirs++] = argv[1];
+        return 2;
+    }
+    return root_option(&l->root, left, argv);
+}
+
+/* Kernel interfaces and images of the host have no business here, and bubblewrap reads the list of
+ * mounts for each one that it makes: half of them on many hosts are below /sys. Where one is not
+ * mounted, or may not be taken away, nothing is lost. */
+static void drop_mounts(void)
+{
+    static const char *const places[] = {"/sys", "/boot", "/snap"};
+    for (size_t i = 0; i < COUNT_OF(places); i++)
+        (void)!umount2(places[i], MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+/* What is on it gets the restrictions that bubblewrap would give it one by one, reading the list of
+ * mounts each time. It hands them on: in a user namespace below this one they cannot be lifted. */
+static void finish_stage(const struct launch *l)
+{
+    char path[512];
+    drop_mounts();
+    for (size_t i = 0; i < l->ndirs; i++)
+        make_dirs(l->stage, l->dirs[i], true);
+    for (size_t i = 0; i < l->nlinks; i++) {
+        snprintf(path, sizeof path, "%s/%s", l->stage, l->links[i].name);
+        if (symlink(l->links[i].target, path) < 0)
+            die("cannot make", path);
+    }
+    restrict_mount(l->stage, 0, AT_RECURSIVE);
+    for (size_t i = 0; i < l->nstaged; i++) {
+        snprintf(path, sizeof path, "%s/%s", l->stage, l->staged[i].name);
+        if (l->staged[i].shown)
+            restrict_mount(path, MOUNT_ATTR_RDONLY, AT_RECURSIVE);
+    }
+    restrict_mount(l->stage, MOUNT_ATTR_RDONLY, 0);
+}
 
 /* How many arguments it took; 0: it is none. */
 static int take_option(struct launch *l, int left, char **argv)
@@ -233,7 +321,7 @@ static int take_option(struct launch *l, int left, char **argv)
         return 1;
     }
     if (left > 2 && str_eqz(o, "--put") && l->nstaged < LAUNCH_STAGED) {
-        l->staged[l->nstaged++] = (struct staged){argv[1], argv[2], -1};
+        l->staged[l->nstaged++] = (struct staged){argv[1], argv[2], -1, false};
         return 3;
     }
     if (left > 3 && str_eqz(o, "--merge") && l->nmerged < LAUNCH_MERGED) {
@@ -246,7 +334,7 @@ static int take_option(struct launch *l, int left, char **argv)
     }
     if (left > 1 && str_eqz(o, "--inherit") && str_i64(str_z(argv[1]), &l->inherit))
         return 2;
-    return root_option(&l->root, left, argv);
+    return take_root_option(l, left, argv);
 }
 
 /* FD: the arguments come on a pipe, as strings that end with a zero, after the last one an empty
@@ -307,6 +395,8 @@ int launch_main(int argc, char **argv)
         merge_on_stage(l.stage, &l.merged[k]);
     if (l.stage)
         root_mount(&l.root, l.stage);
+    if (l.stage && l.whole)
+        finish_stage(&l);
     if (l.uid)
         become(l.uid);
     if (l.inherit > 2 && close_range((unsigned)l.inherit + 1, ~0U, CLOSE_RANGE_CLOEXEC) < 0)

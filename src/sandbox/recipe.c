@@ -78,6 +78,52 @@ static void merge(struct recipe *r, const char *name, const char *top, const cha
     recipe_add(r, bottom);
 }
 
+/* Laid out by the launcher, as root, and only bound by bubblewrap. */
+static bool is_whole(const struct recipe_how *how)
+{
+    return how->flat && how->uid && !is_merged(how) && !how->root.base;
+}
+
+static void three(struct recipe *r, const char *option, const char *a, const char *b)
+{
+    recipe_add(r, option);
+    recipe_add(r, a);
+    recipe_add(r, b);
+}
+
+static void whole_part(struct recipe *r, const struct recipe_how *how)
+{
+    static const char *const dirs[] = {"proc", "dev", "run", "home", "mnt/session"};
+    recipe_add_number(r, "--uid", how->uid);
+    recipe_add(r, "--stage");
+    recipe_add(r, recipe_stage());
+    recipe_add(r, "--whole");
+    three(r, "--show", "usr", "/usr");
+    for (size_t i = 0; i < COUNT_OF(roots); i++) {
+        char from[32], target[PATH_MAX];
+        snprintf(from, sizeof from, "/%s", roots[i]);
+        ssize_t n = readlink(from, target, sizeof target - 1);
+        if (n > 0) {
+            target[n] = '\0';
+            three(r, "--link", target, roots[i]);
+        } else if (access(from, F_OK) == 0) {
+            three(r, "--show", roots[i], from);
+        }
+    }
+    three(r, "--show", "etc", how->etc);
+    for (size_t i = 0; i < how->nmounts; i++)
+        three(r, how->mounts[i].writable ? "--put" : "--show", how->mounts[i].inside + 1,
+              how->mounts[i].host);
+    for (size_t i = 0; i < COUNT_OF(dirs); i++) {
+        recipe_add(r, "--dir");
+        recipe_add(r, dirs[i]);
+    }
+    recipe_add(r, "--dir");
+    recipe_add(r, "var");
+    three(r, "--link", "../tmp", "var/tmp");
+    three(r, "--link", "../run", "var/run");
+}
+
 static void stage_part(struct recipe *r, const struct recipe_how *how)
 {
     const char *base = how->root.base ? how->root.base : "";
@@ -175,7 +221,9 @@ static void launcher_part(struct recipe *r, const struct recipe_how *how)
         add_limit(r, "cpu", how->cpu_seconds);
     if (how->memory_mb)
         add_limit(r, "as", how->memory_mb << 20);
-    if (is_staged(how) && !how->unsafe)
+    if (is_whole(how) && !how->unsafe)
+        whole_part(r, how);
+    else if (is_staged(how) && !how->unsafe)
         stage_part(r, how);
     recipe_add(r, "--");
     if (how->unsafe) {
@@ -255,6 +303,28 @@ static void mounts_part(struct buf *b, const struct recipe_how *how)
     }
 }
 
+/* What is not the system's: /etc, mounts, and the directories that they are in. */
+static void own_part(struct buf *b, const struct recipe_how *how)
+{
+    static const char *const rest[] = {"--dir",     "/run",     "--dir",    "/var",
+                                       "--symlink", "../tmp",   "/var/tmp", "--symlink",
+                                       "../run",    "/var/run", NULL};
+    /* Made here with their modes: bubblewrap would make them for its user alone. */
+    static const char *const dirs[] = {"/home", "/mnt", "/mnt/session", "/opt"};
+    char etc[64];
+    bool opt = false;
+    snprintf(etc, sizeof etc, "%s/etc", recipe_stage());
+    for (size_t i = 0; i < how->nmounts; i++)
+        opt = opt || str_starts(str_z(how->mounts[i].inside), STR("/opt/"));
+    for (size_t i = 0; i < COUNT_OF(dirs) - !opt; i++) {
+        bind(b, "--perms", "0755", "--dir");
+        arg(b, dirs[i]);
+    }
+    bind(b, "--ro-bind", is_staged(how) ? etc : how->etc, "/etc");
+    args(b, rest);
+    mounts_part(b, how);
+}
+
 static void bwrap_part(struct buf *b, const struct recipe_how *how)
 {
     static const char *const isolation[] = {"--unshare-user",
@@ -284,9 +354,6 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
         NULL};
     static const char *const kernel[] = {"--proc",  "/proc", "--dev",  "/dev",
                                          "--perms", "1777",  "--size", NULL};
-    static const char *const rest[] = {"--dir",     "/run",     "--dir",    "/var",
-                                       "--symlink", "../tmp",   "/var/tmp", "--symlink",
-                                       "../run",    "/var/run", NULL};
     args(b, isolation);
     if (!how->host_network)
         arg(b, "--unshare-net");
@@ -297,9 +364,12 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
         arg(b, "--as-pid-1");
     if (how->die_with_server)
         arg(b, "--die-with-parent");
-    system_part(b, how);
+    if (is_whole(how))
+        bind(b, "--bind", recipe_stage(), "/");
+    else
+        system_part(b, how);
     args(b, kernel);
-    char size[32], etc[64];
+    char size[32];
     int64_t shm_mb = how->shm_mb > 0 && how->shm_mb < SHM_MB ? how->shm_mb : SHM_MB;
     snprintf(size, sizeof size, "%" PRId64, shm_mb << 20);
     bind(b, size, "--tmpfs", "/dev/shm");
@@ -308,27 +378,16 @@ static void bwrap_part(struct buf *b, const struct recipe_how *how)
     for (size_t i = 0; i < COUNT_OF(keys); i++)
         if (access(keys[i], F_OK) == 0)
             bind(b, "--ro-bind", "/dev/null", keys[i]);
-    snprintf(etc, sizeof etc, "%s/etc", recipe_stage());
-    /* Made here with their modes: bubblewrap would make them for its user alone. */
-    static const char *const dirs[] = {"/home", "/mnt", "/mnt/session", "/opt"};
-    bool opt = false;
-    for (size_t i = 0; i < how->nmounts; i++)
-        opt = opt || str_starts(str_z(how->mounts[i].inside), STR("/opt/"));
-    for (size_t i = 0; i < COUNT_OF(dirs) - !opt; i++) {
-        bind(b, "--perms", "0755", "--dir");
-        arg(b, dirs[i]);
-    }
-    bind(b, "--ro-bind", is_staged(how) ? etc : how->etc, "/etc");
-    args(b, rest);
-    mounts_part(b, how);
+    if (!is_whole(how))
+        own_part(b, how);
     arg(b, "--chdir");
     arg(b, how->chdir ? how->chdir : "/");
     arg_number(b, "--seccomp", how->seccomp_fd);
     if (how->info_fd >= 0)
         arg_number(b, "--info-fd", how->info_fd);
     /* bubblewrap's own file systems belong to the sandbox's user until they are sealed. */
-    static const char *const seal[] = {"--remount-ro", "/dev", "--remount-ro", "/", NULL};
-    args(b, seal);
+    bind(b, "--remount-ro", "/dev", "--remount-ro");
+    arg(b, "/");
 }
 
 int recipe_build(struct recipe *r, const struct recipe_how *how, struct err *err)

@@ -42,7 +42,11 @@ struct recipe_how {
     int64_t shm_mb;                          /* of /dev/shm; 0: as much as there ever is */
     int args_fd, seccomp_fd, info_fd;        /* numbers in the child; info_fd -1: none */
     int args_into; /* a memfd of the caller's, for what the child gets as args_fd; 0: one is made */
-    bool pid1;     /* the command is pid 1 itself */
+    /* Mounts nest in nothing but directories that are made for them: the launcher, where it is
+     * root, lays out the whole root, which costs bubblewrap much less than one mount after the
+     * other. */
+    bool flat;
+    bool pid1; /* the command is pid 1 itself */
     bool die_with_server;
     bool read_only; /* the root, where it could be written to otherwise */
     bool unsafe;    /* no bubblewrap: the command as it is, with the mounts' paths on the host */

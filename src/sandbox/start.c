@@ -150,6 +150,7 @@ int start_recipe(const struct host *h, const struct start_how *how, struct recip
         .args_into = how->args_into,
         .seccomp_fd = START_FD_SECCOMP,
         .info_fd = how->selftest ? -1 : START_FD_INFO,
+        .flat = access(p->skills, F_OK) != 0 && view.nmounts == 0,
         .pid1 = true,
         .die_with_server = how->selftest,
         .unsafe = h->unsafe,
