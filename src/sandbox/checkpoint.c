@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 
 enum { CHECKPOINT_ARENA = 64 << 20 };
+/* Looks at a tree that moves: at most, with the same seen, and that after it became smaller. */
+enum { LOOKS = 4, LOOKS_SAME = 2, LOOKS_FELL = 4, LOOK_US = 5 * 1000 * 1000 };
 
 struct wish {
     struct list node;
@@ -274,26 +276,67 @@ static void put_done(struct store_job *job, const struct err *err)
 
 /* ---- the snapshot ---- */
 
-static void find_roots(const struct session_paths *p, ino_t roots[SNAPSHOT_ROOTS])
+static bool all_there(const struct session_paths *p)
 {
-    for (size_t i = 0; i < SNAPSHOT_ROOTS; i++) {
-        char path[PATH_MAX];
-        struct stat st;
-        snprintf(path, sizeof path, "%s/%s", p->dir, snapshot_roots[i]);
-        roots[i] = lstat(path, &st) == 0 ? st.st_ino : 0;
-    }
+    const char *const dirs[] = {p->workspace, p->outputs, p->home};
+    struct stat st;
+    for (size_t i = 0; i < COUNT_OF(dirs); i++)
+        if (lstat(dirs[i], &st) < 0)
+            return false;
+    return true;
 }
 
-/* What was removed while it was looked at would be kept as if the agent had removed it, and be what
- * a restore begins with. */
-static bool vanished(const struct session_paths *p, const ino_t before[SNAPSHOT_ROOTS])
+/* What was seen of a tree, look by look. */
+struct looks {
+    unsigned n, same; /* how many; how many of them in a row, with nothing moving */
+    int64_t files;
+    bool fell, rose; /* from one to the next */
+    struct blob_id manifest;
+};
+
+static bool shrinks(const struct looks *l)
 {
-    ino_t now[SNAPSHOT_ROOTS];
-    find_roots(p, now);
-    for (size_t i = 0; i < SNAPSHOT_ROOTS; i++)
-        if (before[i] && now[i] != before[i])
+    return l->fell && !l->rose;
+}
+
+static bool look_again(struct looks *l, const struct snapshot *s)
+{
+    bool first = l->n++ == 0, equal = str_eqz(str_z(l->manifest.z), s->manifest.z);
+    l->fell = l->fell || (!first && s->files < l->files);
+    l->rose = l->rose || (!first && s->files > l->files);
+    l->same = s->moved ? 0 : equal ? l->same + 1 : 1;
+    l->files = s->files;
+    l->manifest = s->manifest;
+    if (first)
+        return s->moved;
+    return shrinks(l) ? l->same < LOOKS_FELL : l->same < LOOKS_SAME && l->n < LOOKS;
+}
+
+/* Somebody may be removing the directory: what is half gone would be kept as if the agent had
+ * removed the rest, and be what a restore begins with. So a tree in which names come and go is
+ * looked at again: what the agent left running may do that for ever, but a tree that becomes ever
+ * smaller is not kept. */
+static bool take(struct checkpoint *k, const struct session_paths *p, const struct snapshot_how *h)
+{
+    struct looks looks = {0};
+    int64_t until = clock_mono_us() + LOOK_US;
+    for (;;) {
+        bool gone = !all_there(p);
+        bool took = !gone && snapshot_take(h, &k->snap, &k->err) == 0;
+        k->empty = gone || !all_there(p);
+        if (!took)
+            return false;
+        bool again = look_again(&looks, &k->snap), late = clock_mono_us() > until;
+        if (!k->empty && (!again || (late && !shrinks(&looks))))
             return true;
-    return false;
+        snapshot_fini(&k->snap);
+        if (k->empty)
+            return false;
+        if (late) {
+            err_set(&k->err, ERR_UNAVAILABLE, "they are being removed");
+            return false;
+        }
+    }
 }
 
 static void take_work(struct loop_work *w)
@@ -301,12 +344,9 @@ static void take_work(struct loop_work *w)
     struct checkpoint *k = CONTAINER_OF(w, struct checkpoint, work);
     const struct host *h = &k->s->host;
     struct session_paths p;
-    struct stat st;
-    ino_t roots[SNAPSHOT_ROOTS];
     char index[PATH_MAX];
     session_paths(h, k->id.z, &p);
     snprintf(index, sizeof index, "%s/checkpoint.index", p.dir);
-    find_roots(&p, roots);
     if (restore_from_earlier(&p))
         k->previous[0] = '\0';
     const struct snapshot_how how = {.blobs = &h->blobs,
@@ -315,13 +355,7 @@ static void take_work(struct loop_work *w)
                                      .previous = k->previous[0] ? k->previous : NULL,
                                      .max_files = k->s->keep.max_files,
                                      .max_bytes = k->s->keep.max_mb << 20};
-    k->empty = lstat(p.workspace, &st) < 0;
-    k->taken = !k->empty && snapshot_take(&how, &k->snap, &k->err) == 0;
-    if (k->taken && vanished(&p, roots)) {
-        snapshot_fini(&k->snap);
-        k->taken = false;
-        k->empty = true;
-    }
+    k->taken = take(k, &p, &how);
 }
 
 static void take_done(struct loop_work *w)

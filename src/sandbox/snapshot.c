@@ -118,6 +118,7 @@ static int take(struct taking *t, struct snapshot *out, struct err *err)
         rc = write_manifest(t, out, err);
     for (size_t i = 0; i < out->nblobs; i++)
         out->stored_bytes += out->blobs[i].size_bytes;
+    out->moved = rc == 0 && snap_walk_moved(&t->walk);
     return rc;
 }
 

@@ -36,6 +36,7 @@ struct snapshot {
     int64_t files, size_bytes;            /* of everything in it */
     int64_t changed_files, changed_bytes; /* since `previous` */
     int64_t stored_bytes;                 /* what the new blobs take */
+    bool moved; /* names came or went meanwhile: it may be a moment that never was */
 };
 
 struct snapshot_how {

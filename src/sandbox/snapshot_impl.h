@@ -222,6 +222,7 @@ struct snap_walk {
     struct buf path, names;
 };
 int snap_walk(struct snap_walk *w, struct err *err) MUST_USE;
+bool snap_walk_moved(const struct snap_walk *w); /* since: see struct snapshot */
 /* What a sandbox wrote, for reading: never through a link, never waiting; where its mode closes it
  * to us, who own it, with the bits of `need` for a moment. -1: it cannot be had. */
 int snap_open_entry(int at, const char *name, int flags, mode_t need);

@@ -403,3 +403,26 @@ int snap_walk(struct snap_walk *w, struct err *err)
     mem_free(w->data);
     return rc;
 }
+
+/* A name that came or went has changed the time of its directory. Links may have been put in the
+ * way: nothing but a time is seen through them. */
+bool snap_walk_moved(const struct snap_walk *w)
+{
+    AUTO_FD int dir = open(w->how->dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0)
+        return true;
+    for (size_t i = 0; i < w->now.n; i++) {
+        const struct snap_entry *e = &w->now.v[i];
+        struct stat st;
+        if (e->kind != SNAP_DIR)
+            continue;
+        if (fstatat(dir, e->path.ptr, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+            if (errno == ENAMETOOLONG)
+                continue;
+            return true;
+        }
+        if (snap_time_ns(st.st_mtim) != e->mtime_ns)
+            return true;
+    }
+    return false;
+}

@@ -2,6 +2,7 @@
 // when the directory is gone, and go with the session. A real server and real sandboxes.
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -130,6 +131,27 @@ describe('one loss after another', () => {
         const four = await turn(session, ['ls; tail -n 1 g'], three.at(-1));
         assert.equal(results(four)[0].match(NOTE)[1], three.at(-1).id, 'which has the same content as the damaged one');
         assert.equal(results(four)[0].replace(NOTE, '').trim(), 'f\ng\n30000');
+    });
+});
+
+describe('a directory that is being removed', () => {
+    test('while it is looked at, is kept as a whole or not at all', async () => {
+        const session = await worker(world);
+        const make = 'mkdir -p d; for i in $(seq 1 1500); do echo $i$RANDOM > d/$i; done; ls d | wc -l';
+        let last = (await turn(session, [make])).at(-1);
+        await kept(session, last);
+        for (let i = 0; i < 3; i++) {
+            provider.expect([{ bash: make }]);
+            provider.expect(['done']);
+            const stream = await world.stream(session.id);
+            await world.send(session.id, 'work');
+            last = (await stream.until('session.status_idle')).at(-1);
+            stream.close();
+            execFileSync('sh', ['-c', 'until rm -rf "$0" 2>/dev/null; do :; done', directory(session)]); // the server may write its index meanwhile
+            const log = await turn(session, ['ls d | wc -l'], last);
+            assert.equal(results(log)[0].replace(NOTE, '').trim(), '1500');
+            await kept(session, last = log.at(-1));
+        }
     });
 });
 
