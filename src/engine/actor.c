@@ -229,7 +229,7 @@ static void keep_files_due(struct actor *a)
 {
     const struct sandbox_port *sandbox = &a->engine->cfg.sandbox;
     a->checkpoint_us = a->engine->cfg.clock.unix_us(a->engine->cfg.clock.self);
-    if (a->row.checkpoint_due && a->row.status != SESSION_TERMINATED && sandbox->checkpoint)
+    if (a->row.checkpoint_due && sandbox->checkpoint)
         sandbox->checkpoint(sandbox->self, id_str(&a->session_id), a->row.checkpoint_due, true);
 }
 

@@ -49,9 +49,9 @@ int tx_session_work(struct store_tx *tx, struct arena *a, struct session_work **
 {
     /* The condition in brackets is word for word that of the partial index: only then is it used.
      * What was accepted just before the end stays in the inbox of a terminated session. */
-    static const char sql[] =
-        "SELECT id, owner, inbox FROM session"
-        " WHERE (status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0) AND status <> 3";
+    static const char sql[] = "SELECT id, owner, inbox FROM session"
+                              " WHERE (status IN (1, 2) OR inbox > 0 OR checkpoint_due > 0)"
+                              " AND (status <> 3 OR checkpoint_due > 0)";
     const struct row_query q = {.sql = sql, .size = sizeof(struct session_work), .read = read_work};
     return row_query_list(tx, &q, a, out, n, NULL, err);
 }

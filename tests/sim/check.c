@@ -616,8 +616,7 @@ static void check_rest(struct session *ss)
     if (row->row.last_seq != (int64_t)row->nevents)
         sim_fail(s, "session %d has %zu events and says %" PRId64, ss->index, row->nevents,
                  row->row.last_seq);
-    if (row->row.status == SESSION_IDLE)
-        disk_check(ss);
+    disk_check(ss);
     fold_again(ss);
 }
 

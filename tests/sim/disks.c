@@ -59,7 +59,11 @@ void disk_lose(struct session *ss)
     if (!ss->disk.there || !ss->row)
         return;
     SIM_TRACE(ss->sim, "   s%d files %016" PRIx64 " are lost", ss->index, ss->disk.files);
+    const struct db_session *row = ss->row;
+    bool kept =
+        row->ncheckpoints && row->checkpoints[row->ncheckpoints - 1].seq >= ss->disk.truth.seq;
     ss->disk.there = false;
+    ss->disk.truth.known = ss->disk.truth.known && kept; /* what nobody had kept yet is gone */
     ss->sim->losses++;
     hand_crash(ss, "its files are gone");
 }

@@ -413,7 +413,7 @@ int tx_session_work(struct store_tx *tx, struct arena *a, struct session_work **
     size_t found = 0;
     for (size_t i = 0; work && i < tx->db->nsessions; i++) {
         const struct db_session *s = tx->db->sessions[i];
-        if (active(s) && s->row.status != SESSION_TERMINATED)
+        if (active(s) && (s->row.status != SESSION_TERMINATED || s->row.checkpoint_due > 0))
             work[found++] = (struct session_work){s->row.id, s->row.owner, s->waiting > 0};
     }
     *out = work;
