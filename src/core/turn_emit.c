@@ -147,9 +147,12 @@ void emit_idle(struct turn *t, struct turn_step *s, struct str reason, struct st
     put_thread(&m);
     jw_kraw(&m.w, "stop_reason", reason);
     jw_kraw(&m.w, "stop_details", details);
-    if (s->closed) /* nothing else of the log says what that has cost */
+    if (s->closed && usage_some(&s->closing.usage)) {
+        /* Nothing else of the log says what that has cost; another turn may end in this step. */
         m.event.transcript =
             end_record_write(s->arena, &(struct end_record){.usage = s->closing.usage});
+        s->closing.usage = (struct model_usage){0};
+    }
     end(&m);
 
     begin(&m, t, s, EVENT_SESSION_USAGE, new_id);

@@ -123,6 +123,25 @@ static void with_closing_the_last_turn_is_graded_without_events(void **state)
     assert_int_equal(r->turn.usage.cost_microusd, 140);
 }
 
+static void the_closing_grade_is_paid_once_though_another_turn_ends_with_it(void **state)
+{
+    struct rig *r = *state;
+    const struct grade g = {.result = OUTCOME_FAILED, .usage = {.cost_microusd = 70}};
+    define_with(r, 1, ",\"closing\":true");
+    take_inbox(r);
+    answer_text(r, "done");
+    graded(r, OUTCOME_NEEDS_REVISION);
+    answer_text(r, "I see");
+    caps_read(&r->turn.caps, 0, STR("{\"max_turns\":1}"));
+    say(r, "more");
+    turn_graded(&r->turn, begin(r), &g);
+    turn_inbox(&r->turn, &r->step);
+    commit(r);
+    r->shown = r->nlog - 9;
+    expect(r, IDLE " " RUN " user.message " IDLE);
+    assert_int_equal(r->turn.usage.cost_microusd, 140);
+}
+
 static void a_rubric_that_does_not_apply_ends_the_outcome(void **state)
 {
     struct rig *r = *state;
@@ -335,6 +354,7 @@ int main(void)
         T(a_revision_is_told_and_graded_again),
         T(after_the_last_evaluation_one_turn_follows_that_is_not_graded),
         T(with_closing_the_last_turn_is_graded_without_events),
+        T(the_closing_grade_is_paid_once_though_another_turn_ends_with_it),
         T(a_rubric_that_does_not_apply_ends_the_outcome),
         T(an_interrupt_ends_the_outcome_wherever_it_is),
         T(messages_wait_while_the_grader_looks),
