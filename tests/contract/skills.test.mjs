@@ -13,6 +13,8 @@ import { setupSkills } from '@anthropic-ai/sdk/tools/agent-toolset/node';
 import { toFile as toFile0120 } from 'sdk-0120';
 import { refused, SDKS, useServer } from '../lib/harness.mjs';
 
+process.env.LC_ALL ??= 'C.UTF-8'; // for unzip, which the SDK calls
+
 const OLD = 'skills-2025-10-02';
 const UNKNOWN = 'skill_011111111111111111111111';
 const world = useServer({ config: `script_dir: ${path.resolve(import.meta.dirname, 'scripts')}\n` });

@@ -431,7 +431,8 @@ static noreturn void die(const char *dir)
     fixture_stored = true;
     fixture_open_at(&f, dir);
     copy(SESSION, "grade_dead", true);
-    does("grade_dead", "sleep 161803 >/dev/null 2>&1 &");
+    if (!fixture_unsafe || geteuid() == 0)
+        does("grade_dead", "sleep 161803 >/dev/null 2>&1 &");
     copy(SESSION, "grade_still", true);
     kill(getpid(), SIGKILL);
     abort();
@@ -465,7 +466,9 @@ static void what_a_killed_server_left_is_swept_and_what_a_living_one_has_is_not(
     assert_false(in_data("grade_still"));
     assert_true(in_data(COPY));
     assert_true(in_data(SESSION));
-    assert_int_equal(on_host(&f, "pgrep -f '[s]leep 161803' > /dev/null"), 1);
+    /* Without a sandbox and without a cgroup nobody knows what a call has left running. */
+    if (!fixture_unsafe || geteuid() == 0)
+        assert_int_equal(on_host(&f, "pgrep -f '[s]leep 161803' > /dev/null"), 1);
     sandboxes_close(other.s, NULL, NULL);
     turn(&other, 300);
     says(COPY, "cat f", "one");
