@@ -134,11 +134,11 @@ describe('our worker serves our server', () => {
         const gate = await w.atGate(s.session);
         await world.send(s.session.id, { type: 'user.interrupt' });
         await eventually('the session to rest', async () => (await world.client().beta.sessions.retrieve(s.session.id)).status === 'idle');
-        await gate.close();
         provider.expect([{ bash: 'cat runs' }]);
         provider.expect(['done']);
         await world.send(s.session.id, 'again');
         await ended(s.session, 'done');
+        await gate.close(); // nobody waits at it any more
         assert.equal(w.read(s.session, 'runs'), 'begun\n');
     });
 
