@@ -172,6 +172,9 @@ void effects_stop(struct actor *a); /* cancels the model calls and the timers */
 void effects_cancel_model(struct actor *a);
 void effects_stop_count(struct actor *a);
 void effects_copy_result(struct mail *m, const struct model_result *r);
+/* For models whose answer nobody watches. */
+void effects_ignore_block(void *arg, size_t index, enum model_block_type type);
+void effects_ignore_text(void *arg, size_t index, struct str text);
 void effects_count_usage(struct engine *e, const struct model_usage *u);
 void effects_free_runs(struct engine *e);
 

@@ -291,8 +291,6 @@ static bool is_of_grader(const struct event *e)
 
 static void put_grader(struct actor *a, const struct event *e)
 {
-    const struct engine *engine = a->engine;
-    struct str model = engine->cfg.grader_model.len ? engine->cfg.grader_model : a->agent.model;
     struct evaluation_record ongoing;
     struct end_record end;
     if (e->type == EVENT_SPAN_OUTCOME_EVALUATION_ONGOING) {
@@ -302,7 +300,7 @@ static void put_grader(struct actor *a, const struct event *e)
         (void)end_record_read(e->transcript, &end);
     }
     if (usage_some(&end.usage) || end.held_microusd)
-        put_ledger(a, e, MODEL_FOR_GRADER, model, &end.usage, end.held_microusd);
+        put_ledger(a, e, MODEL_FOR_GRADER, grader_model(a), &end.usage, end.held_microusd);
 }
 
 /* What the requests that end in this step were and cost. Purposes: a step may end one request and

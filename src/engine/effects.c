@@ -2,8 +2,8 @@
 #include "engine/actor.h"
 
 #include "base/log.h"
-#include "engine/grader.h"
 #include "core/web_rules.h"
+#include "engine/grader.h"
 
 #include <stdio.h>
 
@@ -41,6 +41,16 @@ static void on_text(void *arg, size_t index, struct str text)
     if (b)
         hub_preview_text(a->engine->hub, id_str(&a->session_id), id_str(&b->event_id),
                          b->content_index, text);
+}
+
+void effects_ignore_block(void *arg, size_t index, enum model_block_type type)
+{
+    (void)arg, (void)index, (void)type;
+}
+
+void effects_ignore_text(void *arg, size_t index, struct str text)
+{
+    (void)arg, (void)index, (void)text;
 }
 
 static void copy_block(struct arena *to, struct model_block *b)
@@ -350,10 +360,12 @@ void effects_start(struct actor *a)
         start_model(a);
     else if (s->count_tokens && a->turn.counting)
         start_count(a);
-    if (s->grade)
+    if (s->grade) {
+        a->grader_asked = false; /* that was another */
         grader_start(a);
-    else if (a->grader_asked)
+    } else if (a->grader_asked) {
         answer_grader(a, s->grader_may_ask);
+    }
     run_calls(a);
 }
 

@@ -127,6 +127,12 @@ void grader_stop(struct actor *a)
     mem_free(g);
 }
 
+struct str grader_model(const struct actor *a)
+{
+    const struct engine *e = a->engine;
+    return e->cfg.grader_model.len ? e->cfg.grader_model : a->agent.model;
+}
+
 struct model_usage grader_used(const struct actor *a)
 {
     const struct grader *g = a->grader;
@@ -336,16 +342,6 @@ static void on_model_failed(void *arg, const struct model_failure *f)
     settle(g);
 }
 
-static void ignore_block(void *arg, size_t index, enum model_block_type type)
-{
-    (void)arg, (void)index, (void)type;
-}
-
-static void ignore_text(void *arg, size_t index, struct str text)
-{
-    (void)arg, (void)index, (void)text;
-}
-
 static void ask(struct grader *g, bool beat)
 {
     struct mail *m = mail_new(beat ? MAIL_GRADER_BEAT : MAIL_GRADER_ASKS);
@@ -356,8 +352,8 @@ static void ask(struct grader *g, bool beat)
 
 void grader_go(struct actor *a)
 {
-    static const struct model_callbacks callbacks = {.block_start = ignore_block,
-                                                     .text_delta = ignore_text,
+    static const struct model_callbacks callbacks = {.block_start = effects_ignore_block,
+                                                     .text_delta = effects_ignore_text,
                                                      .done = on_model_done,
                                                      .failed = on_model_failed};
     struct grader *g = a->grader;
@@ -502,12 +498,6 @@ static void settle(struct grader *g)
 
 /* ---- the beginning ---- */
 
-static struct str model_of(const struct actor *a)
-{
-    const struct engine *e = a->engine;
-    return e->cfg.grader_model.len ? e->cfg.grader_model : a->agent.model;
-}
-
 /* Its requests are paid out of what the session has left. */
 static void set_caps(struct grader *g)
 {
@@ -523,7 +513,7 @@ static void begin_grading(struct grader *g)
 {
     struct actor *a = g->actor;
     const struct model_port *model = &engine_of(g)->cfg.model;
-    struct str snapshot = grader_agent(&g->arena, model_of(a));
+    struct str snapshot = grader_agent(&g->arena, grader_model(a));
     struct str task = grader_task(&g->arena, g->definition, g->criteria, g->ncriteria);
     struct err err;
     g->state = GRADER_GRADING;

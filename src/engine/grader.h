@@ -20,6 +20,8 @@ void grader_stop(struct actor *a);
 /* What it asked for (MAIL_GRADER_ASKS) is set aside, or there is no money for it. */
 void grader_go(struct actor *a);
 void grader_deny(struct actor *a);
+/* Which model it is. */
+struct str grader_model(const struct actor *a);
 /* By the present attempt. */
 struct model_usage grader_used(const struct actor *a);
 

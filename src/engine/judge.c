@@ -34,16 +34,6 @@ static void on_failed(void *arg, const struct model_failure *f)
     finish(a, NULL, &f->usage);
 }
 
-static void ignore_block(void *arg, size_t index, enum model_block_type type)
-{
-    (void)arg, (void)index, (void)type;
-}
-
-static void ignore_text(void *arg, size_t index, struct str text)
-{
-    (void)arg, (void)index, (void)text;
-}
-
 static struct model_facts facts_of(const struct engine *e, struct str model)
 {
     const struct model_port *port = &e->cfg.model;
@@ -83,8 +73,8 @@ static bool affordable(struct actor *a, const struct mail *m, struct model_reque
 
 bool judge_start(struct actor *a, struct mail *m)
 {
-    static const struct model_callbacks callbacks = {.block_start = ignore_block,
-                                                     .text_delta = ignore_text,
+    static const struct model_callbacks callbacks = {.block_start = effects_ignore_block,
+                                                     .text_delta = effects_ignore_text,
                                                      .done = on_done,
                                                      .failed = on_failed};
     struct engine *e = a->engine;
